@@ -1,0 +1,104 @@
+"""Strings become dense integers once, at the edge of the worker; every fold after that is arithmetic on arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import TidalError
+from schemas.ids import entity_id
+
+_GROWTH_MIN = 1024
+
+
+class IdCollision(TidalError):
+    """Two different strings have the same 64-bit EntityId: the second one is refused, never merged."""
+
+    def __init__(self, known: str, refused: str) -> None:
+        super().__init__(
+            f"id {refused!r} has the same 64-bit EntityId as {known!r}, which came first; "
+            "give the entity another id and send the event again"
+        )
+        self.known = known
+        self.refused = refused
+
+
+class Interner:
+    """A dictionary of strings local to one process: string -> dense u32 ("wid"), dealt in order of first sight.
+
+    ``""`` is always wid 0: the anonymous user, the item without a creator.
+    Nothing durable hangs on these numbers: tables hold strings, EntityIds or a partition's own ordinals.
+    """
+
+    NONE = 0
+
+    def __init__(self) -> None:
+        self._wid_of: dict[str, int] = {"": 0}
+        self._strings: list[str] = [""]
+        self._entity_ids: npt.NDArray[np.uint64] = np.zeros(_GROWTH_MIN, dtype=np.uint64)
+        self._wid_of_entity: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._strings)
+
+    def ids(self, strings: Sequence[str]) -> npt.NDArray[np.uint32]:
+        """Wids of ``strings``, u32[len(strings)], new strings dealt the next ones.
+
+        Raises:
+            IdCollision: a new string has the EntityId of a known one (nothing of it is kept).
+        """
+        get = self._wid_of.get
+        found = [get(string, -1) for string in strings]
+        if -1 in found:
+            found = [wid if wid >= 0 else self._deal(string) for wid, string in zip(found, strings, strict=True)]
+        return np.array(found, dtype=np.uint32)
+
+    def collisions(self, strings: Sequence[str]) -> list[IdCollision]:
+        """The strings that ``ids`` would refuse, without dealing anything; call it when ``ids`` raised."""
+        seen: dict[int, str] = {}
+        refused: list[IdCollision] = []
+        for string in strings:
+            if string in self._wid_of:
+                continue
+            key = entity_id(string)
+            known = self._wid_of_entity.get(key)
+            other = self._strings[known] if known is not None else seen.setdefault(key, string)
+            if other != string:
+                refused.append(IdCollision(other, string))
+        return refused
+
+    def find(self, string: str) -> int | None:
+        """The wid of ``string`` if it has one."""
+        return self._wid_of.get(string)
+
+    def string(self, wid: int) -> str:
+        return self._strings[wid]
+
+    def strings(self, wids: npt.NDArray[np.uint32]) -> list[str]:
+        """The strings of ``wids``, in order."""
+        table = self._strings
+        return [table[wid] for wid in wids.tolist()]
+
+    @property
+    def entity_ids(self) -> npt.NDArray[np.uint64]:
+        """EntityId by wid, u64[len(self)]; 0 for the empty string. A view: do not keep it across ``ids``."""
+        return self._entity_ids[: len(self._strings)]
+
+    def _deal(self, string: str) -> int:
+        wid = self._wid_of.get(string)
+        if wid is not None:  # the same new string twice in one call
+            return wid
+        key = entity_id(string)
+        known = self._wid_of_entity.get(key)
+        if known is not None:
+            raise IdCollision(self._strings[known], string)
+        wid = len(self._strings)
+        if wid == len(self._entity_ids):
+            self._entity_ids = np.concatenate([self._entity_ids, np.zeros_like(self._entity_ids)])
+        self._wid_of[string] = wid
+        self._strings.append(string)
+        self._entity_ids[wid] = key
+        self._wid_of_entity[key] = wid
+        return wid

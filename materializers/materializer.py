@@ -1,0 +1,107 @@
+"""The one interface every view implements, and what it is given.
+
+A view is a fold of the log. It is written once for a batch and knows nothing of Faust, Kafka,
+checkpoint timing or partitions' movements: the runtime calls its three methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from materializers.cards import ItemCards
+    from materializers.interner import Interner
+    from schemas.model import Schema
+
+
+class Scope(StrEnum):
+    """Whose key partitions a view: it decides the shard that feeds it."""
+
+    USER = "user"
+    ITEM = "item"
+    ENTITY = "entity"
+
+
+class TableSpec(msgspec.Struct, frozen=True):
+    """A RocksDB column family: its name, what its key is, whether point reads of absent keys are common."""
+
+    name: str
+    key: str
+    bloom: bool = True
+
+
+class RowReader(Protocol):
+    """The rows of one partition. Keys come and go without the partition prefix."""
+
+    def get_many(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values in the order of ``keys``; None where there is no row."""
+        ...
+
+    def scan(
+        self, table: str, start: bytes = b"", end: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Rows with ``start <= key < end`` in key order."""
+        ...
+
+
+class RowWriter(Protocol):
+    """Collects one flush of one partition: rows for RocksDB and the changelog, sections for the change feed."""
+
+    def put(self, table: str, key: bytes, value: bytes) -> None: ...
+
+    def put_many(self, table: str, keys: Sequence[bytes], values: Sequence[bytes]) -> None: ...
+
+    def delete(self, table: str, key: bytes) -> None: ...
+
+    def feed(self, section: str, payload: bytes) -> None:
+        """Add what changed for readers in memory; the writer adds the partition."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionContext:
+    """What a view may use: its partition, the schema, the worker's dictionaries, its own rows."""
+
+    partition: int
+    partitions: int
+    schema: Schema
+    items: Interner
+    users: Interner
+    profiles: Interner
+    creators: Interner
+    rows: RowReader
+    cards: ItemCards | None = None
+
+
+class Materializer(Protocol):
+    """A view of one partition.
+
+    The fold must depend on the batches' records alone (never on a clock or on batch boundaries), so
+    that a replay after a crash gives the same tables.
+    """
+
+    def on_batch(self, batch: Any) -> None:
+        """Fold a ``UserBatch``, ``ItemBatch`` or ``EntityBatch``, after the view's scope, in memory."""
+        ...
+
+    def checkpoint(self, writer: RowWriter) -> None:
+        """Hand over every row changed since the last call; the runtime writes them with the applied offset."""
+        ...
+
+    def restore(self, reader: RowReader) -> None:
+        """Load what must be in memory, once, before the first batch."""
+        ...
+
+
+class View(msgspec.Struct, frozen=True):
+    """A registration: name, scope, tables, and how to build the materializer of one partition."""
+
+    name: str
+    scope: Scope
+    tables: tuple[TableSpec, ...]
+    build: Callable[[PartitionContext], Materializer]
