@@ -1,0 +1,1 @@
+"""Declarations only: entities, signals, cohorts, profiles, and the encodings of records and keys."""

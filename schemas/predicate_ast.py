@@ -1,0 +1,86 @@
+"""The syntax tree of a predicate: immutable, hashable, equal when it means the same text.
+
+Positions are carried for error messages and left out of comparison.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+
+class Position(NamedTuple):
+    """A place in the text, from 1; (0, 0) = the predicate did not come from text."""
+
+    line: int
+    column: int
+
+
+NOWHERE = Position(0, 0)
+
+Scalar: TypeAlias = str | int | float | bool
+Operand: TypeAlias = Scalar | tuple[Scalar, ...] | None
+Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "IN", "BETWEEN", "CONTAINS", "EXISTS"]
+Read: TypeAlias = Literal["count", "sum", "mean", "velocity", "acceleration", "decay"]
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All children hold; ``a, b`` and ``a AND b`` are this."""
+
+    children: tuple[Predicate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """At least one child holds."""
+
+    children: tuple[Predicate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The child does not hold."""
+
+    child: Predicate
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A declared field (or a user's dimension) against a value.
+
+    ``value`` is a scalar; a tuple for IN; ``(low, high)``, both included, for BETWEEN; None for EXISTS.
+    A word that is a number or ``true``/``false`` in its canonical spelling is that scalar, else a string.
+    """
+
+    field: str
+    op: Operator
+    value: Operand = None
+    position: Position = dataclasses.field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A bare name: a user state (``seen``, ``unseen``), a segment, or a declared cohort."""
+
+    name: str
+    position: Position = dataclasses.field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SignalComparison:
+    """An aggregate of an item against a number: ``view.count(24h) >= 10``, ``like.decay(7d) > 2``.
+
+    ``window`` is the window, or for ``decay`` the half-life.
+    """
+
+    signal: str
+    read: Read
+    window: str
+    op: Operator
+    value: float
+    position: Position = dataclasses.field(default=NOWHERE, compare=False, repr=False)
+
+
+Predicate: TypeAlias = And | Or | Not | Comparison | Flag | SignalComparison

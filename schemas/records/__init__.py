@@ -1,0 +1,1 @@
+"""The encodings of what stands in the log."""

@@ -1,0 +1,31 @@
+"""Keys of ``tidal.relationships``: one for each (type, source, target), so compaction keeps the newest."""
+
+from __future__ import annotations
+
+import msgspec
+
+from schemas.errors import RecordError
+
+_decoder = msgspec.json.Decoder(tuple[str, str, str])
+
+
+def edge_key(type_name: str, source: str, target: str) -> bytes:
+    """The record key ``["follows","user_U","creator_C"]``: JSON, so any client can write it.
+
+    The partition is that of the *source*, not of this key: give it explicitly when producing.
+    """
+    return msgspec.json.encode((type_name, source, target))
+
+
+def parse_edge_key(key: bytes) -> tuple[str, str, str]:
+    """``(type, source, target)`` of a record key.
+
+    Raises:
+        RecordError: ``wrong_type``, the key is no JSON array of three strings.
+    """
+    try:
+        return _decoder.decode(key)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(
+            "wrong_type", "key", 'an edge\'s key is the JSON array ["type","from","to"], this one is not'
+        ) from error
