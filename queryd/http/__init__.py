@@ -1,0 +1,1 @@
+"""HTTP face of queryd: routes, problem documents, access, metrics and the OpenAPI that describes them."""

@@ -1,0 +1,77 @@
+"""Which problem document each error of the inner layers becomes. The only place that knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from queryd.http.problems import FieldProblem, ProblemError
+from schemas.errors import PredicateError, RecordError, SchemaError, TidalError
+from streams.errors import (
+    BrokerUnavailableError,
+    DeliveryError,
+    PositionError,
+    ProducerClosedError,
+    QueueFullError,
+    TopicError,
+)
+
+RETRY_AFTER_S = "1"
+"""The log's clients reconnect within about a second of its return."""
+_LOG_AWAY = (BrokerUnavailableError, QueueFullError, ProducerClosedError, TopicError)
+
+
+def problem_of(error: Exception) -> ProblemError:
+    """The problem document of `error`; a 500 that says nothing about it when it is not one of ours."""
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, RecordError):
+        return of_record_error(error)
+    if isinstance(error, PredicateError):
+        return of_query_error("predicate", error)
+    if isinstance(error, SchemaError):
+        return _of_schema_error(error)
+    if isinstance(error, PositionError):
+        return ProblemError(400, "position", str(error), errors=[FieldProblem("AFTER", str(error))])
+    if isinstance(error, (*_LOG_AWAY, DeliveryError)):
+        return _of_log_error(error)
+    if isinstance(error, TimeoutError):
+        return ProblemError(504, "deadline", "the request ran out of time", limit="deadline_ms")
+    return ProblemError(
+        500, "internal", "an error inside the server; its log has the details under this request_id"
+    )
+
+
+def of_record_error(error: RecordError) -> ProblemError:
+    """A 422 that names the field; malformed JSON is a 400."""
+    status = 400 if error.code == "malformed_json" else 422
+    path = f"$.{error.path}" if error.path and not error.path.startswith("$") else error.path or "$"
+    detail = f"{error.path}: {error.message}" if error.path else error.message
+    return ProblemError(
+        status, error.code, detail, errors=[FieldProblem(path=path, message=error.message, code=error.code)]
+    )
+
+
+def of_query_error(code: str, error: PredicateError | TidalError) -> ProblemError:
+    """A 400 with line, column, what was expected and the nearest valid name."""
+    line, column = getattr(error, "line", 0), getattr(error, "column", 0)
+    expected: Sequence[str] = getattr(error, "expected", ())
+    path = f"query:{line}:{column}" if line else "query"
+    message = getattr(error, "message", str(error))
+    if expected:
+        message = f"{message}; expected {' or '.join(expected)}"
+    nearest = getattr(error, "nearest", None)
+    return ProblemError(400, code, str(error), errors=[FieldProblem(path, message, nearest=nearest)])
+
+
+def _of_schema_error(error: SchemaError) -> ProblemError:
+    fields = [FieldProblem(p.path, f"expected {p.expected}", nearest=p.nearest) for p in error.problems]
+    return ProblemError(422, "schema", str(error), errors=fields)
+
+
+def _of_log_error(error: TidalError) -> ProblemError:
+    return ProblemError(
+        503,
+        "log_unavailable",
+        f"the log did not take the write: {error}; send it again",
+        headers={"Retry-After": RETRY_AFTER_S},
+    )

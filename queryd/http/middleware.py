@@ -1,0 +1,162 @@
+"""What happens around every request: an id, a log line, metrics, access, and errors as problem documents."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from queryd.http.access import Caller, authorize
+from queryd.http.bodies import body_too_large
+from queryd.http.error_mapping import problem_of
+from queryd.http.problems import FieldProblem, ProblemError, problem_response
+from queryd.http.route import Role, Route
+from queryd.http.services import services
+
+logger = logging.getLogger("queryd.http")
+
+Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Middleware = Callable[[web.Request, Next], Awaitable[web.StreamResponse]]
+
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+
+REQUEST_ID_HEADER = "X-Request-Id"
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+
+class RouteIndex:
+    """Finds the declared route of a request that aiohttp has resolved."""
+
+    def __init__(self, routes: tuple[Route, ...]) -> None:
+        self._routes = {(route.method, route.path): route for route in routes}
+        self.paths = sorted({route.path for route in routes})
+
+    def of(self, request: web.Request) -> Route | None:
+        """The declared route, or None where no route answers (404, 405)."""
+        resource = request.match_info.route.resource
+        if resource is None:
+            return None
+        method = "GET" if request.method == "HEAD" else request.method
+        return self._routes.get((method, resource.canonical))
+
+
+def observe(index: RouteIndex) -> Middleware:
+    """Outermost: gives the request an id, counts and times it, writes its log line."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Next) -> web.StreamResponse:
+        request[REQUEST_ID] = _request_id(request.headers.get(REQUEST_ID_HEADER))
+        route = index.of(request)
+        metrics = services(request).metrics
+        label = route.path if route is not None else "unmatched"
+        started = time.perf_counter()
+        metrics.in_flight.inc()
+        status = 499
+        try:
+            response = await handler(request)
+            status = response.status
+            response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
+            for name, value in _SECURITY_HEADERS.items():
+                response.headers.setdefault(name, value)
+            return response
+        finally:
+            took_s = time.perf_counter() - started
+            metrics.in_flight.dec()
+            metrics.requests.labels(label, request.method, str(status)).inc()
+            metrics.request_seconds.labels(label, request.method).observe(took_s)
+            _log(request, label, status, took_s)
+
+    return middleware
+
+
+def problems(index: RouteIndex) -> Middleware:
+    """Turns every error into a problem document; an unforeseen one is logged with its trace and says nothing."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Next) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            problem = _of_http_exception(request, index, error)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary where an error becomes a reply
+            problem = problem_of(error)
+            if problem.status >= 500:
+                logger.exception(
+                    "request failed", extra={"request_id": request[REQUEST_ID], "path": request.path}
+                )
+        return problem_response(problem, request[REQUEST_ID])
+
+    return middleware
+
+
+def access(index: RouteIndex) -> Middleware:
+    """Admits the caller: key, role, rate."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Next) -> web.StreamResponse:
+        route = index.of(request)
+        needed = route.role if route is not None else Role.OPEN
+        offered = services(request)
+        caller = authorize(offered.keys, request.headers.get("Authorization"), needed)
+        if needed is not Role.OPEN:
+            offered.limiter.take(f"{caller.name}@{request.remote}" if len(offered.keys) == 0 else caller.name)
+        request[CALLER] = caller
+        return await handler(request)
+
+    return middleware
+
+
+def _request_id(given: str | None) -> str:
+    if given is not None and _SANE_REQUEST_ID.fullmatch(given):
+        return given
+    return secrets.token_hex(12)
+
+
+def _log(request: web.Request, route: str, status: int, took_s: float) -> None:
+    level = logging.WARNING if status >= 500 else logging.INFO
+    logger.log(
+        level,
+        "request",
+        extra={
+            "request_id": request[REQUEST_ID],
+            "method": request.method,
+            "route": route,
+            "path": request.path,
+            "status": status,
+            "took_us": round(took_s * 1e6),
+            "remote": request.remote,
+        },
+    )
+
+
+def _of_http_exception(request: web.Request, index: RouteIndex, error: web.HTTPException) -> ProblemError:
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return body_too_large(request)
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return ProblemError(
+            405,
+            "method_not_allowed",
+            f"{request.path} does not take {error.method}; it takes {allowed}",
+            headers={"Allow": allowed},
+        )
+    if isinstance(error, web.HTTPNotFound):
+        return _no_such_path(request.path, index.paths)
+    return ProblemError(error.status, "http", error.reason)
+
+
+def _no_such_path(path: str, paths: list[str]) -> ProblemError:
+    nearest = difflib.get_close_matches(path, paths, n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]}?" if nearest else "; /openapi.json lists what there is"
+    errors = [FieldProblem(path="path", message="no such path", nearest=nearest[0])] if nearest else []
+    return ProblemError(404, "no_such_path", f"nothing answers at {path}{hint}", errors=errors)

@@ -1,0 +1,73 @@
+"""A route as data: path, handler, who may call it, and what OpenAPI says about it.
+
+The application, the access rules, the metrics labels and `/openapi.json` are all made from the same `Route`
+values, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Role(enum.IntEnum):
+    """What a key may do; each role includes the ones before it. OPEN needs no key."""
+
+    OPEN = 0
+    READ = 1
+    WRITE = 2
+    ADMIN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A URL parameter. A `many` parameter may be repeated or separated by commas."""
+
+    name: str
+    doc: str
+    type: type = str
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    many: bool = False
+    low: int | None = None
+    high: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request body: its type for each media type, and one example."""
+
+    types: Mapping[str, Any]
+    example: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method on one path."""
+
+    method: Literal["GET", "PUT", "PATCH", "POST", "DELETE"]
+    path: str
+    handler: Handler
+    role: Role
+    tag: str
+    summary: str
+    parameters: tuple[Parameter, ...] = ()
+    body: Body | None = None
+    status: int = 200
+    reply: Any = None
+    reply_media: str = "application/json"
+    problems: tuple[int, ...] = ()
+    path_docs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def operation_id(self) -> str:
+        """A stable id for generated clients."""
+        name: str = getattr(self.handler, "__name__", type(self.handler).__name__)
+        return name

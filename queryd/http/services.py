@@ -1,0 +1,116 @@
+"""What the HTTP handlers need from the rest of the daemon, and how they find it in the application."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from queryd.http.access import Keys, RateLimiter
+from queryd.http.metrics import HttpMetrics
+from schemas.model import Schema
+from schemas.records.columns import EventColumns
+from streams.positions import Position, Positions
+
+
+class Reader(Protocol):
+    """The engine as the handlers use it. Replies encode to the shapes of `queryd.http.shapes`.
+
+    Names that the schema lacks raise a TidalError with the nearest valid one; an unknown entity is None.
+    """
+
+    @property
+    def schema(self) -> Schema:
+        """The schema that is served now."""
+        ...
+
+    async def query(self, query: str | Mapping[str, Any], now_ms: int | None = None) -> Any:
+        """A ranked page for query text or its JSON form."""
+        ...
+
+    async def ledger(
+        self,
+        kind: str,
+        id: str,
+        signal: str | None = None,
+        window: str | None = None,
+        at: int | None = None,
+        cohort: str | None = None,
+    ) -> Any:
+        """One ledger, or without `signal` a mapping of signal name to ledger."""
+        ...
+
+    async def user_state(
+        self, user: str, state: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Any:
+        """The user's states with a page of item ids each."""
+        ...
+
+    async def user_relationships(self, user: str, type: str | None = None, limit: int = 100) -> Any:
+        """Edges out of the user, heaviest first, weights decayed to now."""
+        ...
+
+    async def user_preference(self, user: str) -> Any:
+        """The user's preference vectors by slot."""
+        ...
+
+    async def relationships(self, type: str, id: str, direction: str = "out", limit: int = 100) -> Any:
+        """Edges of one type out of or into an entity."""
+        ...
+
+    async def relationship(self, type: str, source: str, target: str) -> Any | None:
+        """One edge."""
+        ...
+
+    async def cohorts(self) -> Any:
+        """Declared cohorts, segments and dimensions."""
+        ...
+
+    async def cohort_size(self, cohort: str) -> Any:
+        """Distinct users of a cohort: a declared name or a predicate."""
+        ...
+
+    async def record(self, kind: str, id: str) -> bytes | None:
+        """The current record of an item, user or creator, as JSON."""
+        ...
+
+    async def wait_applied(self, positions: Positions, timeout_s: float) -> bool:
+        """Waits until the records at these positions are visible; False when they are not in time."""
+        ...
+
+    def status(self) -> Mapping[str, Any]:
+        """What `tidal status` prints: `ready`, `why`, progress, lag, tables, freshness, versions."""
+        ...
+
+
+class Writer(Protocol):
+    """The producer as the handlers use it; every call returns once the log has acknowledged."""
+
+    async def publish_columns(self, columns: EventColumns) -> Sequence[Position]: ...
+
+    async def put_entity(self, kind: str, id: str, record: Mapping[str, Any] | None) -> Position: ...
+
+    async def put_relationship(
+        self, type: str, src: str, dst: str, record: Mapping[str, Any] | None
+    ) -> Position: ...
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything that a handler may use."""
+
+    reader: Reader
+    writer: Writer
+    keys: Keys = field(default_factory=Keys)
+    limiter: RateLimiter = field(default_factory=lambda: RateLimiter(0.0))
+    metrics: HttpMetrics = field(default_factory=HttpMetrics)
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+
+
+def services(request: web.Request) -> Services:
+    """The services of the application that serves `request`."""
+    return request.app[SERVICES]

@@ -1,0 +1,268 @@
+"""What goes over the wire: the bodies of requests and replies, from which OpenAPI is generated.
+
+Replies that the engine assembles are described here too, so that the document and the contract tests have one
+source. Times are milliseconds since the epoch unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class SignalEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One event, as any producer may publish it to the log."""
+
+    kind: str
+    item: str
+    user: str | None = None
+    weight: float = 1.0
+    ts: int | None = None
+    request_id: str | None = None
+    context: dict[str, Any] | None = None
+
+
+class RejectedEvent(msgspec.Struct, frozen=True):
+    """An event of an array that was refused; `index` is its place in the array."""
+
+    index: int
+    code: str
+    message: str
+
+
+class SignalsAccepted(msgspec.Struct, frozen=True):
+    """The log has acknowledged the accepted events; `position` is what `AFTER` waits for.
+
+    `duplicates` is null: they are found where the log is read, not where it is written.
+    """
+
+    position: str
+    accepted: int
+    duplicates: int | None
+    rejected: list[RejectedEvent]
+
+
+class Written(msgspec.Struct, frozen=True):
+    """An entity or relationship write that the log has acknowledged."""
+
+    id: str
+    position: str
+
+
+class RejectedRecord(msgspec.Struct, frozen=True):
+    """A record of a batch that was refused."""
+
+    index: int
+    code: str
+    path: str
+    message: str
+
+
+class BatchWritten(msgspec.Struct, frozen=True):
+    """Records of a batch that the log has acknowledged, and those that were refused."""
+
+    position: str
+    written: list[Written]
+    rejected: list[RejectedRecord]
+
+
+class QueryRequest(msgspec.Struct, frozen=True):
+    """A query as text in a JSON body."""
+
+    query: str
+
+
+class ScoreTerm(msgspec.Struct, frozen=True):
+    """One term of a result's score; the contributions of a result add up to its score."""
+
+    term: str
+    value: float
+    weight: float
+    contribution: float
+
+
+class QueryResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One row of the page."""
+
+    id: str
+    rank: int
+    score: float
+    exploration: bool = False
+    fields: dict[str, Any] | None = None
+    terms: list[ScoreTerm] | None = None
+
+
+class Degradation(msgspec.Struct, frozen=True):
+    """A stage that was cut or skipped, and why."""
+
+    stage: str
+    why: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """The plan, and for EXPLAIN ANALYZE what each stage did."""
+
+    plan: list[Any]
+    stages: list[Any] = []
+
+
+class QueryReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A ranked page."""
+
+    request_id: str
+    results: list[QueryResult]
+    cursor: str | None
+    total_estimate: int
+    estimator: Literal["exact", "ipf", "independence"]
+    freshness_ms: float | None
+    degraded: list[Degradation]
+    warnings: list[str]
+    took_us: int
+    explain: Explanation | None = None
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Events and their summed weight since the beginning of the log."""
+
+    count: int
+    sum: float
+
+
+class WindowTotals(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One window of a ledger; velocity in events a second, acceleration its change since one window ago."""
+
+    count: int
+    sum: float
+    mean: float | None = None
+    velocity: float | None = None
+    acceleration: float | None = None
+    users: int | None = None
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """What one signal has amounted to for one entity at time `at`."""
+
+    id: str
+    signal: str
+    at: int
+    cohort: str | None
+    estimator: Literal["exact", "ipf", "independence"]
+    all_time: Totals
+    windows: dict[str, WindowTotals]
+    decay: dict[str, float]
+
+
+class StateItems(msgspec.Struct, frozen=True):
+    """Items in one state of a user: how many, and a page of their ids."""
+
+    count: int
+    items: list[str]
+
+
+class UserState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The states of a user."""
+
+    user: str
+    states: dict[str, StateItems]
+    cursor: str | None = None
+
+
+class Edge(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A relationship seen from its source; `weight` is as decayed to now."""
+
+    type: str
+    to: str
+    weight: float
+    updated_at: int
+
+
+class UserRelationships(msgspec.Struct, frozen=True):
+    """Edges out of a user."""
+
+    user: str
+    edges: list[Edge]
+
+
+class PreferenceSlot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A learnt vector of a user: unit norm, one number for each dimension of the slot."""
+
+    updates: int
+    vector: list[float]
+    short_vector: list[float] | None = None
+
+
+class UserPreference(msgspec.Struct, frozen=True):
+    """The preference vectors of a user; a slot without updates is absent."""
+
+    user: str
+    slots: dict[str, PreferenceSlot]
+
+
+class RelationshipBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What may be said about an explicit edge."""
+
+    weight: float = 1.0
+    ts: int | None = None
+
+
+class Relationship(msgspec.Struct, frozen=True, omit_defaults=True, rename={"source": "from"}):
+    """One explicit or learnt edge."""
+
+    type: str
+    source: str
+    to: str
+    weight: float
+    updated_at: int
+
+
+class Relationships(msgspec.Struct, frozen=True):
+    """Edges of one type at an entity, heaviest first."""
+
+    edges: list[Relationship]
+
+
+class CohortSummary(msgspec.Struct, frozen=True):
+    """A declared cohort."""
+
+    name: str
+    predicate: str
+
+
+class Cohorts(msgspec.Struct, frozen=True):
+    """Cohorts, segments and dimensions that the schema declares."""
+
+    cohorts: list[CohortSummary]
+    segments: list[CohortSummary]
+    dimensions: list[str]
+
+
+class CohortSize(msgspec.Struct, frozen=True):
+    """How many distinct users a cohort has."""
+
+    cohort: str
+    users: int
+    estimator: Literal["exact", "ipf", "independence"] = "exact"
+
+
+class Liveness(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether queries are served from restored tables with a lag under its bound; if not, why not yet."""
+
+    ready: bool
+    why: list[str]
+    progress: dict[str, Any]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What `tidal status` prints."""
+
+    version: str
+    ready: bool
+    engine: dict[str, Any]
+    http: dict[str, Any]
