@@ -1,0 +1,1 @@
+"""The Faust application: whole partition batches in, offsets acknowledged by checkpoints alone."""
