@@ -1,0 +1,1 @@
+"""The views: each a fold of the log, registered in ``materializers.registry``."""
