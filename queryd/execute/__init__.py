@@ -1,0 +1,1 @@
+"""Source, Filter, Hydrator, Scorer, Selector: one vocabulary, composed by the plan."""

@@ -1,0 +1,1 @@
+"""Columns in memory, kept by the change feed."""

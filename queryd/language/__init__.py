@@ -1,0 +1,1 @@
+"""From text, JSON or Python to one typed query."""

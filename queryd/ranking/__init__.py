@@ -1,0 +1,1 @@
+"""Arithmetic of scores and orders."""
