@@ -1,0 +1,79 @@
+"""Whether a cohort profile satisfies a predicate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from schemas.predicate_ast import And, Comparison, Flag, Not, Or, Predicate, Scalar
+
+_ORDER: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "<": lambda left, right: left < right,
+    "<=": lambda left, right: left <= right,
+    ">": lambda left, right: left > right,
+    ">=": lambda left, right: left >= right,
+}
+
+
+def matches_profile(predicate: Predicate, profile: Mapping[str, str]) -> bool:
+    """Whether a user with this cohort profile, ``{dimension: value}``, satisfies ``predicate``.
+
+    A value that the user lacks matches no comparison, ``!=`` included; so ``NOT age:18-24`` holds for a user
+    without an age and ``age != 18-24`` does not. A flag (segment) holds where the profile says ``"true"``
+    under its name. Pass the predicate through ``check`` first: it puts declared cohorts in the place of
+    their names.
+    """
+    match predicate:
+        case And(children):
+            return all(matches_profile(child, profile) for child in children)
+        case Or(children):
+            return any(matches_profile(child, profile) for child in children)
+        case Not(child):
+            return not matches_profile(child, profile)
+        case Flag(name):
+            return profile.get(name) == "true"
+        case Comparison():
+            actual = profile.get(predicate.field)
+            return actual is not None and _holds(predicate, actual)
+        case _:
+            return False  # an aggregate of an item says nothing of a user; check refuses it
+
+
+def _holds(comparison: Comparison, actual: str) -> bool:
+    value = comparison.value
+    if comparison.op == "EXISTS" or value is None:
+        return True
+    if isinstance(value, tuple):
+        if comparison.op == "BETWEEN":
+            return _ordered(">=", actual, value[0]) and _ordered("<=", actual, value[1])
+        return actual in [_text(entry) for entry in value]
+    match comparison.op:
+        case "=":
+            return actual == _text(value)
+        case "!=":
+            return actual != _text(value)
+        case "CONTAINS":
+            return _text(value) in actual
+        case op:
+            return _ordered(op, actual, value)
+
+
+def _ordered(op: str, actual: str, wanted: Scalar) -> bool:
+    left, right = _number(actual), _number(wanted)
+    if left is None or right is None:
+        return False
+    return _ORDER[op](left, right)
+
+
+def _number(value: Scalar) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _text(value: Scalar) -> str:
+    """A scalar in the spelling that ``Dimension.value_of`` gives it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else str(value)
