@@ -1,0 +1,162 @@
+"""The embedded log as one object: opens a data folder, serves it, closes it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import uvloop
+
+from streams.embedded.broker import Broker
+from streams.embedded.commit import GroupCommit
+from streams.embedded.errors import LogFolderError
+from streams.embedded.housekeeping import Housekeeping
+from streams.embedded.server import Server
+from streams.embedded.settings import LogSettings
+
+logger = logging.getLogger(__name__)
+
+_DEFAULTS = LogSettings()
+
+
+class FolderLock:
+    """An exclusive lock on a data folder; the kernel drops it when the process dies."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / "lock"
+        self._fd = -1
+
+    def acquire(self) -> None:
+        """Raises LogFolderError when another log has the folder."""
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._fd)
+            self._fd = -1
+            raise LogFolderError(
+                f"{self._path.parent} is in use by another log (process {owner}); stop it or choose another folder"
+            ) from error
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class EmbeddedLog:
+    """A single-node log that speaks the Kafka protocol.
+
+    data_dir: made if missing, locked while the log runs.
+    host, port: where to listen; port 0 takes a free one, `address` tells which.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        settings: LogSettings = _DEFAULTS,
+    ) -> None:
+        self.data_dir = Path(data_dir)
+        self.host = host
+        self.port = port
+        self.settings = settings
+        self._lock = FolderLock(self.data_dir)
+        self._commit: GroupCommit | None = None
+        self._broker: Broker | None = None
+        self._server: Server | None = None
+        self._housekeeping: Housekeeping | None = None
+
+    @property
+    def address(self) -> str:
+        """host:port for clients."""
+        return f"{self.host}:{self.port}"
+
+    async def start(self) -> None:
+        """Recover what is on disk, then listen.
+
+        Raises LogFolderError when the folder is in use or cannot be written, OSError when the port is taken.
+        """
+        started = time.perf_counter()
+        self._prepare_folder()
+        try:
+            self._commit = GroupCommit(self.settings.sync_threads, self.settings.commit_interval_ms)
+            self._broker = Broker(self.data_dir, self.settings, self._commit)
+            await self._broker.transactions.recover()
+            await self._commit.barrier()
+            self._server = Server(self._broker)
+            self.port = await self._server.start(self.host, self.port)
+            self._broker.host, self._broker.port = self.host, self.port
+            self._housekeeping = Housekeeping(self._broker)
+            self._housekeeping.start()
+        except BaseException:
+            await self.stop()
+            raise
+        logger.info(
+            "log %s: %d partitions ready after %.0f ms, listening on %s",
+            self.data_dir, self._broker.topics.count(), (time.perf_counter() - started) * 1000, self.address,
+        )  # fmt: skip
+
+    async def stop(self) -> None:
+        """Write out what is pending and close; safe to call twice."""
+        if self._housekeeping is not None:
+            await self._housekeeping.stop()
+        if self._server is not None:
+            await self._server.stop()
+        if self._commit is not None:
+            await self._commit.close()
+        if self._broker is not None:
+            self._broker.close()
+        self._housekeeping = self._server = self._broker = self._commit = None
+        self._lock.release()
+
+    def _prepare_folder(self) -> None:
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except OSError as error:
+            raise LogFolderError(f"{self.data_dir} cannot be used as a data folder: {error}") from error
+        _raise_file_limit()
+
+
+def run(
+    data_dir: Path,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    settings: LogSettings = _DEFAULTS,
+    on_ready: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serve a data folder until SIGTERM or SIGINT. Blocks; on_ready gets the address once it listens."""
+    uvloop.run(_serve(EmbeddedLog(data_dir, host, port, settings), on_ready))
+
+
+async def _serve(log: EmbeddedLog, on_ready: Callable[[str], None]) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await log.start()
+    try:
+        on_ready(log.address)
+        await stopping.wait()
+    finally:
+        await log.stop()
+
+
+def _raise_file_limit() -> None:
+    """Active segments stay open, so many partitions need more files than many systems' soft limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8192 if hard == resource.RLIM_INFINITY else min(hard, 8192)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,273 @@
+"""One segment: a file of whole batches, its sparse index, and the snapshot that makes recovery short.
+
+Appends stay in memory until the group commit writes and syncs them in a thread; nothing unsynced is
+ever read, so a reader needs no lock: it reads below the high watermark only.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from bisect import bisect_left, bisect_right
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from crc32c import crc32c
+
+from streams.embedded.batch import HEADER_BYTES, BatchHeader, Buffer, read_header
+from streams.embedded.producers import ProducerSnapshot
+
+LOG_SUFFIX = ".log"
+SNAPSHOT_SUFFIX = ".snap"
+_SNAPSHOT_MAGIC = b"TSNAP01\n"
+# Linux refuses more buffers in one writev.
+_IOVEC_MAX = 1024
+# A header walk reads this much ahead beyond one index interval.
+_WALK_BYTES = 8192
+
+
+class AbortedTransaction(NamedTuple):
+    """An aborted transaction of one partition; `last_offset` is its marker's."""
+
+    producer_id: int
+    first_offset: int
+    last_offset: int
+
+
+class Snapshot(msgspec.Struct, array_like=True):
+    """State of a partition after the first `size` bytes of one segment."""
+
+    size: int
+    next_offset: int
+    max_timestamp: int
+    index_offsets: bytes
+    index_positions: bytes
+    index_timestamps: bytes
+    producers: list[ProducerSnapshot]
+    aborted: list[tuple[int, int, int]]
+
+
+def segment_path(directory: Path, base_offset: int) -> Path:
+    """Path of the segment whose first offset is `base_offset`."""
+    return directory / f"{base_offset:020d}{LOG_SUFFIX}"
+
+
+def fdatasync(fd: int) -> None:
+    """Data and size to the disk. macOS has no fdatasync and its fsync stops at the drive's cache."""
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(fd)
+    else:
+        import fcntl
+
+        fcntl.fcntl(fd, getattr(fcntl, "F_FULLFSYNC", 51))
+
+
+def sync_directory(directory: Path) -> None:
+    """Make created, renamed and removed names of a directory durable."""
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_fully(fd: int, buffers: list[Buffer]) -> None:
+    """Append all buffers at the file's position, whatever the kernel takes at once."""
+    for start in range(0, len(buffers), _IOVEC_MAX):
+        chunk = buffers[start : start + _IOVEC_MAX]
+        expected = sum(map(len, chunk))
+        written = os.writev(fd, chunk)
+        if written < expected:
+            rest = memoryview(b"".join(chunk))[written:]
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+
+
+class Segment:
+    """Batches from `base_offset` on, in one file."""
+
+    def __init__(self, directory: Path, base_offset: int, index_interval_bytes: int) -> None:
+        self.path = segment_path(directory, base_offset)
+        self.base_offset = base_offset
+        self.next_offset = base_offset
+        self.size = 0
+        self.max_timestamp = -1
+        self.created_ms = 0
+        self.pending: list[Buffer] = []
+        # True while a thread writes to the file.
+        self.syncing = False
+        self._interval = index_interval_bytes
+        self._last_indexed = -index_interval_bytes
+        self._offsets = array("q")
+        self._positions = array("q")
+        self._timestamps = array("q")
+        self._fd = -1
+
+    # -- files ---------------------------------------------------------------------------------
+
+    @property
+    def fd(self) -> int:
+        """The open file; opened on first use."""
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        return self._fd
+
+    @property
+    def is_open(self) -> bool:
+        return self._fd >= 0
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def remove(self) -> None:
+        """Close and delete the file and its snapshot."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+        self.path.with_suffix(SNAPSHOT_SUFFIX).unlink(missing_ok=True)
+
+    # -- append --------------------------------------------------------------------------------
+
+    def append(self, buffer: Buffer, header: BatchHeader) -> None:
+        """Take a stamped batch; it reaches the file with the next group commit."""
+        self.note(header)
+        self.pending.append(buffer)
+
+    def note(self, header: BatchHeader) -> None:
+        """Account for a batch at the end of this segment, in the index too."""
+        if self.size - self._last_indexed >= self._interval:
+            self._offsets.append(header.base_offset)
+            self._positions.append(self.size)
+            self._timestamps.append(self.max_timestamp)
+            self._last_indexed = self.size
+        self.size += header.size
+        self.next_offset = header.next_offset
+        self.max_timestamp = max(self.max_timestamp, header.max_timestamp)
+
+    # -- read ----------------------------------------------------------------------------------
+
+    def locate(self, offset: int, end: int) -> int:
+        """Position of the batch that holds `offset`, or of the first after it; `end` if there is none.
+
+        Only bytes below `end` are looked at.
+        """
+        slot = bisect_right(self._offsets, offset) - 1
+        position = self._positions[slot] if slot >= 0 else 0
+        for at, header in self.walk(position, end):
+            if header.last_offset >= offset:
+                return at
+        return end
+
+    def walk(self, position: int, end: int) -> HeaderWalk:
+        """Headers of the batches from `position` (a batch start) to `end`."""
+        return HeaderWalk(self, position, end)
+
+    def read(self, position: int, length: int) -> bytes:
+        return os.pread(self.fd, length, position)
+
+    def batch_end(self, position: int) -> int:
+        """End of the batch that starts at `position`."""
+        return position + read_header(self.read(position, HEADER_BYTES)).size
+
+    def cut(self, position: int, limit: int, end: int) -> int:
+        """The last known batch start in (position, limit], else the end of the batch at `position`.
+
+        So that a read of limited size holds whole batches without a look at every header.
+        """
+        if limit >= end:
+            return end
+        slot = bisect_right(self._positions, limit) - 1
+        if slot >= 0 and self._positions[slot] > position:
+            return self._positions[slot]
+        return min(self.batch_end(position), end)
+
+    def position_for_time(self, timestamp_ms: int) -> int:
+        """A batch start before which no batch has a timestamp of `timestamp_ms` or later."""
+        slot = bisect_left(self._timestamps, timestamp_ms) - 1
+        return self._positions[slot] if slot >= 0 else 0
+
+    # -- snapshot ------------------------------------------------------------------------------
+
+    def snapshot(self, producers: list[ProducerSnapshot], aborted: list[AbortedTransaction]) -> bytes:
+        """This segment's index and the partition's state at its present end, ready to be written."""
+        body = msgspec.msgpack.encode(
+            Snapshot(
+                self.size,
+                self.next_offset,
+                self.max_timestamp,
+                self._offsets.tobytes(),
+                self._positions.tobytes(),
+                self._timestamps.tobytes(),
+                producers,
+                [tuple(entry) for entry in aborted],
+            )
+        )
+        return _SNAPSHOT_MAGIC + crc32c(body).to_bytes(4, "big") + body
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Take size and index from a snapshot."""
+        self.size = snapshot.size
+        self.next_offset = snapshot.next_offset
+        self.max_timestamp = snapshot.max_timestamp
+        for target, saved in (
+            (self._offsets, snapshot.index_offsets),
+            (self._positions, snapshot.index_positions),
+            (self._timestamps, snapshot.index_timestamps),
+        ):
+            del target[:]
+            target.frombytes(saved)
+        self._last_indexed = self._positions[-1] if self._positions else -self._interval
+
+
+class HeaderWalk:
+    """Iterator over (position, header) of consecutive batches, reading ahead a page or two at a time."""
+
+    def __init__(self, segment: Segment, position: int, end: int) -> None:
+        self._segment = segment
+        self._position = position
+        self._end = end
+        self._chunk = b""
+        self._chunk_start = position
+
+    def __iter__(self) -> HeaderWalk:
+        return self
+
+    def __next__(self) -> tuple[int, BatchHeader]:
+        position = self._position
+        if position + HEADER_BYTES > self._end:
+            raise StopIteration
+        start = position - self._chunk_start
+        if start + HEADER_BYTES > len(self._chunk):
+            length = min(_WALK_BYTES, self._end - position)
+            self._chunk, self._chunk_start, start = self._segment.read(position, length), position, 0
+            if len(self._chunk) < HEADER_BYTES:
+                raise StopIteration
+        header = read_header(self._chunk, start)
+        self._position = position + max(header.size, HEADER_BYTES)
+        return position, header
+
+
+def write_snapshot(log_path: Path, content: bytes) -> None:
+    """Put a snapshot beside its segment. A torn one is recognised by its checksum, so no sync is needed."""
+    target = log_path.with_suffix(SNAPSHOT_SUFFIX)
+    scratch = target.with_suffix(SNAPSHOT_SUFFIX + ".new")
+    scratch.write_bytes(content)
+    scratch.replace(target)
+
+
+def read_snapshot(log_path: Path) -> Snapshot | None:
+    """The snapshot of a segment, or None when it is missing, torn or of another format."""
+    try:
+        content = log_path.with_suffix(SNAPSHOT_SUFFIX).read_bytes()
+    except FileNotFoundError:
+        return None
+    head = len(_SNAPSHOT_MAGIC)
+    body = content[head + 4 :]
+    if content[:head] != _SNAPSHOT_MAGIC or content[head : head + 4] != crc32c(body).to_bytes(4, "big"):
+        return None
+    try:
+        return msgspec.msgpack.decode(body, type=Snapshot)
+    except msgspec.DecodeError:
+        return None
