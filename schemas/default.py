@@ -10,5 +10,5 @@ from schemas.model import Schema
 
 @cache
 def default_schema() -> Schema:
-    """Items, users and creators; six signals; dimensions locale, language, age; ``trending`` and ``for_you``."""
+    """Items, users, creators; six signals; dimensions locale, language, age; ``trending``, ``for_you``."""
     return load_schema({})

@@ -95,13 +95,15 @@ class PredicateError(TidalError):
         self.column = column
         self.expected = tuple(expected)
         self.nearest = nearest
-        super().__init__(self._text())
+        hint = f"; did you mean {nearest!r}?" if nearest else ""
+        super().__init__(self.summary + hint)
 
-    def _text(self) -> str:
+    @property
+    def summary(self) -> str:
+        """What, where and what was expected, without the hint."""
         where = f" at line {self.line}, column {self.column}" if self.line else ""
         wanted = f"; expected {' or '.join(self.expected)}" if self.expected else ""
-        hint = f"; did you mean {self.nearest!r}?" if self.nearest else ""
-        return f"{self.message}{where}{wanted}{hint}"
+        return f"{self.message}{where}{wanted}"
 
 
 class RecordError(TidalError):

@@ -56,7 +56,7 @@ HALF_LIVES_MAX: Final = 8
 
 
 def interpret(document: dict[str, Any], report: Report) -> Schema:
-    """The schema that ``document`` states; what is wrong goes to ``report``, a harmless value takes its place."""
+    """The schema of ``document``; what is wrong goes to ``report``, a harmless value takes its place."""
     top = Node(document, "", report).keys(TOP_KEYS)
     return Schema(
         name=top.child("name").text("tidal"),
@@ -233,7 +233,7 @@ def _cohort(name: str, node: Node) -> Cohort:
         return Cohort(name=name, predicate=parse_predicate(text))
     except PredicateError as error:
         if node.given and isinstance(node.value, str):
-            node.fail(f"a predicate: {error}", error.nearest)
+            node.fail(f"a predicate: {error.summary}", error.nearest)
         return Cohort(name=name, predicate=And(()))
 
 

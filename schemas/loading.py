@@ -62,25 +62,22 @@ def _with_defaults(document: dict[str, Any], report: Report) -> dict[str, Any]:
     defaults = default_document()
     merged = {**document, "entities": _entities(defaults["entities"], document.get("entities"))}
     for section in _MERGED_BY_NAME:
-        merged[section] = _by_name(defaults.get(section, {}), document.get(section))
+        given = document.get(section)
+        if given is not None and not isinstance(given, Mapping):
+            # Reported here and replaced: what refers to a default name would only make noise.
+            report.add(section, given, "a mapping from names")
+            given = None
+        merged[section] = {**defaults.get(section, {}), **(given or {})}
     merged["states"] = _joined(defaults["states"], document.get("states"))
     return merged
-
-
-def _by_name(defaults: dict[str, Any], given: Any) -> Any:
-    if given is None:
-        return defaults
-    return {**defaults, **given} if isinstance(given, Mapping) else given
 
 
 def _joined(defaults: list[Any], given: Any) -> Any:
     if given is None:
         return defaults
-    return (
-        [*defaults, *(state for state in given if state not in defaults)]
-        if isinstance(given, list)
-        else given
-    )
+    if not isinstance(given, list):
+        return given
+    return [*defaults, *(state for state in given if state not in defaults)]
 
 
 def _entities(defaults: dict[str, Any], given: Any) -> Any:

@@ -77,4 +77,4 @@ def _gate_problems(schema: Schema, gate: str, path: str) -> Iterator[Problem]:
     try:
         check(parse_predicate(gate, schema.limits.max_predicate_depth), schema, "item")
     except PredicateError as error:
-        yield Problem(path, gate, f"a predicate on items: {error}", error.nearest)
+        yield Problem(path, gate, f"a predicate on items: {error.summary}", error.nearest)

@@ -7,6 +7,7 @@ that was made in Python.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from itertools import pairwise
 from typing import Final
 
 from schemas.durations import WINDOWS
@@ -15,6 +16,7 @@ from schemas.ids import find_code_collisions
 from schemas.model import Bucket, Dimension, EntityDef, Schema, SignalDef
 from schemas.node import nearest
 from schemas.predicate_check import BUILT_IN_FIELDS, check
+from schemas.predicate_text import to_text
 from schemas.profile_rules import profile_problems
 
 SIGNALS_MAX: Final = 4_096
@@ -41,7 +43,7 @@ def validate(schema: Schema) -> list[Problem]:
 def _name_problems(schema: Schema) -> Iterator[Problem]:
     if len(schema.signals) > SIGNALS_MAX:
         yield Problem("signals", len(schema.signals), f"at most {SIGNALS_MAX} signals")
-    sections = {
+    sections: dict[str, Iterable[str]] = {
         "signals": schema.signals,
         "states": schema.states,
         "segments": schema.segments,
@@ -114,7 +116,7 @@ def _bucket_problems(buckets: tuple[Bucket, ...], path: str) -> Iterator[Problem
         if not bucket.label:
             yield Problem(path, bucket.label, "a label for each bucket")
     ordered = sorted(buckets, key=lambda bucket: bucket.low)
-    for lower, upper in zip(ordered, ordered[1:], strict=False):
+    for lower, upper in pairwise(ordered):
         # A shared end is how ranges of floats meet; the first declared one holds it.
         if lower.high is None or upper.low < lower.high:
             value = [upper.low, upper.high]
@@ -148,7 +150,10 @@ def _cohort_problems(schema: Schema) -> Iterator[Problem]:
             check(cohort.predicate, schema, "cohort")
         except PredicateError as error:
             yield Problem(
-                f"cohorts.{cohort.name}", cohort.name, f"a predicate that holds: {error}", error.nearest
+                f"cohorts.{cohort.name}",
+                to_text(cohort.predicate),
+                f"a predicate that holds: {error.summary}",
+                error.nearest,
             )
 
 
