@@ -65,6 +65,11 @@ class Budget:
 
         The caller then calls `check_open_after_wait`. To give up it calls `leave_line`.
         """
+        if cost_bytes > self.capacity_bytes:
+            raise QueueFullError(
+                f"{cost_bytes} bytes at once are more than the producer holds ({self.capacity_bytes}); "
+                "publish less at once or raise the setting buffer_bytes_max"
+            )
         waiter = Waiter(cost_bytes, granted)
         with self._lock:
             if self._closed:
@@ -85,6 +90,11 @@ class Budget:
             self._waiters.remove(waiter)
         self._grant()
         return True
+
+    def give_up(self, waiter: Waiter) -> None:
+        """Stop waiting, and return the room if it had been granted meanwhile."""
+        if not self.leave_line(waiter) and not self._closed:
+            self.give_back(waiter.cost_bytes)
 
     def give_back(self, cost_bytes: int) -> None:
         """Return room; whoever waits first gets it."""
@@ -110,8 +120,8 @@ class Budget:
     def full(self, waited_s: float) -> QueueFullError:
         """The error for a caller that waited in vain."""
         return QueueFullError(
-            f"no room in the producer after {waited_s:g} s: {self.used_bytes} of {self.capacity_bytes} bytes wait "
-            "for the log's acknowledgement; the log is away or slower than the events that arrive"
+            f"no room in the producer after {waited_s:g} s: {self.used_bytes} of {self.capacity_bytes} bytes "
+            "wait for the log's acknowledgement; the log is away or slower than the events that arrive"
         )
 
     def _grant(self) -> None:

@@ -1,0 +1,101 @@
+"""Every topic of the engine: name, partitions, and the settings that its data needs.
+
+| topic | key → partition | cleanup |
+|---|---|---|
+| tidal.signals | user (item of an anonymous event) | time; never compacted |
+| tidal.signals.by-item | item | time, short: it can be made again from tidal.signals |
+| tidal.items, .users, .creators | the entity | compacted; a null value deletes |
+| tidal.relationships | source entity | compacted by (type, source, target) |
+| tidal.schema | one partition | compacted |
+| tidal.dead-letter | as the refused record | time |
+| <app>-<shard>-changelog | partition of the shard | compacted by row |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal
+
+import msgspec
+
+SIGNALS: Final = "tidal.signals"
+BY_ITEM: Final = "tidal.signals.by-item"
+ITEMS: Final = "tidal.items"
+USERS: Final = "tidal.users"
+CREATORS: Final = "tidal.creators"
+RELATIONSHIPS: Final = "tidal.relationships"
+SCHEMA: Final = "tidal.schema"
+DEAD_LETTER: Final = "tidal.dead-letter"
+
+ENTITY_TOPICS: Final[Mapping[str, str]] = MappingProxyType(
+    {"item": ITEMS, "user": USERS, "creator": CREATORS}
+)
+SHARDS: Final = ("user", "item", "entity")
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+MIB: Final = 1 << 20
+
+# A batch of the engine's own (a forwarded batch, a checkpoint) may be larger than what producers send: one
+# source record's entries are never split. This is also the embedded log's bound.
+INTERNAL_MESSAGE_BYTES_MAX: Final = 8 * MIB
+# Only closed segments are compacted: Kafka's default of 1 GiB would leave a small site's changelog as it is.
+COMPACTED_SEGMENT_BYTES: Final = 64 * MIB
+
+
+class TopicSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How the engine's topics are made. Times in ms."""
+
+    # Fixed at creation: the keys' partitions depend on it. Eight suit one machine; the capacity model says
+    # when to choose more.
+    partitions: int = 8
+    # -1 is the cluster's default.
+    replication: int = -1
+    # Must outlast the longest time that a view may be behind or may have to be rebuilt from the log.
+    signals_retention_ms: int = 30 * DAY_MS
+    # Must outlast the longest stop of the workers.
+    by_item_retention_ms: int = 1 * DAY_MS
+    dead_letter_retention_ms: int = 30 * DAY_MS
+    # The changelogs' prefix and the workers' group.
+    app: str = "tidal"
+
+
+class TopicSpec(msgspec.Struct, frozen=True):
+    """A topic as it must be. `config` holds only what matters to us, under Kafka's names."""
+
+    name: str
+    partitions: int
+    config: dict[str, str]
+    replication: int = -1
+
+
+def changelog_topic(app: str, shard: Literal["user", "item", "entity"]) -> str:
+    """The changelog of a shard's tables."""
+    return f"{app}-{shard}-changelog"
+
+
+def all_topics(settings: TopicSettings) -> tuple[TopicSpec, ...]:
+    """Every topic that must exist before anything else starts."""
+    count = settings.partitions
+    wanted = [
+        (SIGNALS, count, _kept_for(settings.signals_retention_ms)),
+        (BY_ITEM, count, _internal(_kept_for(settings.by_item_retention_ms))),
+        *((name, count, _compacted()) for name in (*ENTITY_TOPICS.values(), RELATIONSHIPS)),
+        (SCHEMA, 1, _compacted()),
+        (DEAD_LETTER, count, _internal(_kept_for(settings.dead_letter_retention_ms))),
+        *((changelog_topic(settings.app, shard), count, _internal(_compacted())) for shard in SHARDS),
+    ]
+    return tuple(TopicSpec(name, parts, config, settings.replication) for name, parts, config in wanted)
+
+
+def _kept_for(retention_ms: int) -> dict[str, str]:
+    return {"cleanup.policy": "delete", "retention.ms": str(retention_ms), "retention.bytes": "-1"}
+
+
+def _compacted() -> dict[str, str]:
+    return {"cleanup.policy": "compact", "segment.bytes": str(COMPACTED_SEGMENT_BYTES)}
+
+
+def _internal(config: dict[str, str]) -> dict[str, str]:
+    return {**config, "max.message.bytes": str(INTERNAL_MESSAGE_BYTES_MAX)}
