@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from queryd.errors import EngineNotReady, LimitExceeded, PositionTimeout, QueryError, QueryFailed
 from queryd.http.problems import FieldProblem, ProblemError
 from schemas.errors import PredicateError, RecordError, SchemaError, TidalError
 from streams.errors import (
@@ -26,8 +25,10 @@ def problem_of(error: Exception) -> ProblemError:
         return error
     if isinstance(error, RecordError):
         return of_record_error(error)
+    if isinstance(error, QueryFailed):
+        return _of_query_failure(error)
     if isinstance(error, PredicateError):
-        return of_query_error("predicate", error)
+        return ProblemError(400, "query-error", str(error), errors=[_place_in_query(error)])
     if isinstance(error, SchemaError):
         return _of_schema_error(error)
     if isinstance(error, PositionError):
@@ -51,16 +52,22 @@ def of_record_error(error: RecordError) -> ProblemError:
     )
 
 
-def of_query_error(code: str, error: PredicateError | TidalError) -> ProblemError:
-    """A 400 with line, column, what was expected and the nearest valid name."""
-    line, column = getattr(error, "line", 0), getattr(error, "column", 0)
-    expected: Sequence[str] = getattr(error, "expected", ())
-    path = f"query:{line}:{column}" if line else "query"
-    message = getattr(error, "message", str(error))
-    if expected:
-        message = f"{message}; expected {' or '.join(expected)}"
-    nearest = getattr(error, "nearest", None)
-    return ProblemError(400, code, str(error), errors=[FieldProblem(path, message, nearest=nearest)])
+def _of_query_failure(error: QueryFailed) -> ProblemError:
+    errors = [_place_in_query(error)] if isinstance(error, QueryError) else []
+    headers = {"Retry-After": RETRY_AFTER_S} if isinstance(error, EngineNotReady) else {}
+    limit = error.limit if isinstance(error, LimitExceeded) else None
+    if isinstance(error, PositionTimeout):
+        limit = "deadline_ms"
+    return ProblemError(error.http_status, error.kind, str(error), errors=errors, limit=limit, headers=headers)
+
+
+def _place_in_query(error: QueryError | PredicateError) -> FieldProblem:
+    """Line and column in the text, or the key of the JSON form."""
+    path = f"query:{error.line}:{error.column}" if error.line else getattr(error, "path", "") or "query"
+    message = error.message
+    if error.expected:
+        message = f"{message}; expected {' or '.join(error.expected)}"
+    return FieldProblem(path, message, nearest=error.nearest)
 
 
 def _of_schema_error(error: SchemaError) -> ProblemError:

@@ -61,6 +61,13 @@ class HttpMetrics:
         """Exports the numbers of `source.status()` as gauges, read at each scrape."""
         self.registry.register(_StatusCollector(source))
 
+    def summary(self) -> dict[str, float]:
+        """Totals for the status page: requests and those that failed."""
+        samples = [sample for metric in self.requests.collect() for sample in metric.samples]
+        totals = [sample for sample in samples if sample.name.endswith("_total")]
+        failed = [sample.value for sample in totals if sample.labels["status"] >= "500"]
+        return {"requests": sum(sample.value for sample in totals), "failed": sum(failed)}
+
     def text(self) -> bytes:
         """The exposition in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -40,21 +40,30 @@ class Parameter:
     high: int | None = None
 
 
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A request body: its type for each media type, and one example."""
+    """A request body: its type for each media type, with an example for each where one helps."""
 
     types: Mapping[str, Any]
-    example: Any = None
+    examples: Mapping[str, Any] = _NOTHING
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method on one path."""
+    """One method on one path.
+
+    `status` and `reply` describe the answer when all goes well, `other_replies` further answers that are no
+    problem documents, `problems` the statuses of those that are (besides those of access, and 500).
+    """
 
     method: Literal["GET", "PUT", "PATCH", "POST", "DELETE"]
     path: str
     handler: Handler
+    operation_id: str
     role: Role
     tag: str
     summary: str
@@ -63,11 +72,5 @@ class Route:
     status: int = 200
     reply: Any = None
     reply_media: str = "application/json"
+    other_replies: Mapping[int, Any] = _NOTHING
     problems: tuple[int, ...] = ()
-    path_docs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def operation_id(self) -> str:
-        """A stable id for generated clients."""
-        name: str = getattr(self.handler, "__name__", type(self.handler).__name__)
-        return name

@@ -15,6 +15,19 @@ from schemas.records.columns import EventColumns
 from streams.positions import Position, Positions
 
 
+class ReadinessReport(Protocol):
+    """Whether the engine may serve, and if not, why not yet and how far it is."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def why(self) -> Sequence[str]: ...
+
+    @property
+    def progress(self) -> Mapping[str, Any]: ...
+
+
 class Reader(Protocol):
     """The engine as the handlers use it. Replies encode to the shapes of `queryd.http.shapes`.
 
@@ -81,7 +94,11 @@ class Reader(Protocol):
         ...
 
     def status(self) -> Mapping[str, Any]:
-        """What `tidal status` prints: `ready`, `why`, progress, lag, tables, freshness, versions."""
+        """What `tidal status` prints: lag, tables, freshness, versions."""
+        ...
+
+    def readiness(self) -> ReadinessReport:
+        """Tables restored, lag under its bound?"""
         ...
 
 

@@ -1,0 +1,130 @@
+"""The OpenAPI 3.1 document, generated from the route table and the msgspec types so that it cannot drift."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from queryd.http.problems import PROBLEM_CONTENT_TYPE, ProblemDocument
+from queryd.http.route import Parameter, Role, Route
+
+_TEMPLATE = re.compile(r"\{(\w+)\}")
+_JSON_TYPES = {str: "string", int: "integer", bool: "boolean"}
+_ALWAYS_POSSIBLE = (500,)
+
+
+def openapi_document(routes: Iterable[Route], version: str) -> dict[str, Any]:
+    """The document for these routes."""
+    routes = tuple(routes)
+    types = [ProblemDocument, *_types_of(routes)]
+    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    schema_of = {id(type_): schema for type_, schema in zip(types, schemas, strict=True)}
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tidal queryd",
+            "version": version,
+            "description": "Signals and records in, ranked pages out. Errors are RFC 9457 problem documents.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "Off while bound to loopback only."}
+            },
+        },
+    }
+
+
+def _types_of(routes: Iterable[Route]) -> list[Any]:
+    found: dict[int, Any] = {}
+    for route in routes:
+        bodies = route.body.types.values() if route.body is not None else ()
+        for type_ in (*bodies, route.reply, *route.other_replies.values()):
+            if type_ is not None:
+                found[id(type_)] = type_
+    return list(found.values())
+
+
+def _operation(route: Route, schema_of: Mapping[int, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.operation_id,
+        "summary": route.summary,
+        "tags": [route.tag],
+        "parameters": [*_path_parameters(route), *(_query_parameter(p) for p in route.parameters)],
+        "responses": _responses(route, schema_of),
+    }
+    if route.role is not Role.OPEN:
+        operation["security"] = [{"key": []}]
+        operation["description"] = f"Needs a key of role {route.role.name.lower()} or above, where keys are in use."
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": route.body.required,
+            "content": {
+                media: _with_example({"schema": schema_of[id(type_)]}, route.body.examples.get(media))
+                for media, type_ in route.body.types.items()
+            },
+        }
+    return operation
+
+
+def _with_example(content: dict[str, Any], example: Any) -> dict[str, Any]:
+    return content if example is None else {**content, "example": example}
+
+
+def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in _TEMPLATE.findall(route.path)
+    ]
+
+
+def _query_parameter(parameter: Parameter) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": _JSON_TYPES[parameter.type]}
+    if parameter.choices:
+        schema["enum"] = list(parameter.choices)
+    if parameter.low is not None:
+        schema["minimum"] = parameter.low
+    if parameter.high is not None:
+        schema["maximum"] = parameter.high
+    described: dict[str, Any] = {
+        "name": parameter.name,
+        "in": "query",
+        "required": parameter.required,
+        "description": parameter.doc,
+        "schema": schema,
+    }
+    if parameter.many:
+        described |= {"schema": {"type": "array", "items": schema}, "style": "form", "explode": False}
+    return described
+
+
+def _responses(route: Route, schema_of: Mapping[int, Any]) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
+    if route.reply is not None:
+        good["content"] = {route.reply_media: {"schema": schema_of[id(route.reply)]}}
+    elif route.reply_media != "application/json":
+        good["content"] = {route.reply_media: {"schema": {"type": "string"}}}
+    responses = {str(route.status): good}
+    for status, reply in route.other_replies.items():
+        responses[str(status)] = {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/json": {"schema": schema_of[id(reply)]}},
+        }
+    for status in sorted({*route.problems, *_access_problems(route), *_ALWAYS_POSSIBLE} - {int(s) for s in responses}):
+        responses[str(status)] = {
+            "description": HTTPStatus(status).phrase,
+            "content": {PROBLEM_CONTENT_TYPE: {"schema": schema_of[id(ProblemDocument)]}},
+        }
+    return responses
+
+
+def _access_problems(route: Route) -> tuple[int, ...]:
+    return () if route.role is Role.OPEN else (401, 403, 429)

@@ -1,0 +1,11 @@
+"""Options that `tidal up` gives to its children; people have no use for them, so --help does not show them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ReadyFileOption = Annotated[Path | None, typer.Option("--ready-file", hidden=True)]
+ParentOption = Annotated[int | None, typer.Option("--parent", hidden=True)]

@@ -1,0 +1,43 @@
+"""Where a running `tidal up` can be reached: DIR/endpoints.json, written when all is ready, gone when it stops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from tidal.child_process import write_atomically
+from tidal.cli.failure import CommandError
+
+FILE_NAME = "endpoints.json"
+
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """`http` is a URL, `brokers` host:port,…, `pids` the children by name."""
+
+    http: str
+    brokers: str
+    pids: dict[str, int]
+
+
+def write_endpoints(data: Path, endpoints: Endpoints) -> None:
+    """Writes the file atomically."""
+    write_atomically(data / FILE_NAME, msgspec.json.format(msgspec.json.encode(endpoints)).decode() + "\n")
+
+
+def remove_endpoints(data: Path) -> None:
+    """Removes the file; a missing one is fine."""
+    (data / FILE_NAME).unlink(missing_ok=True)
+
+
+def read_endpoints(data: Path) -> Endpoints | None:
+    """The endpoints of the `tidal up` that serves `data`, or None when none is running there."""
+    path = data / FILE_NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Endpoints)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise CommandError(
+            f"{FILE_NAME} cannot be read: {error}", where=str(path), do="start `tidal up` again, it writes the file anew"
+        ) from error
