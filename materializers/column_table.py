@@ -9,6 +9,7 @@ nothing is lost. A dirty row is never evicted.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +66,7 @@ class ColumnTable:
         """Rows in memory."""
         return len(self._index)
 
-    def __getitem__(self, field: str) -> npt.NDArray[np.generic]:
+    def __getitem__(self, field: str) -> npt.NDArray[Any]:
         """The column of ``field`` by slot; write through it after ``touch``."""
         return self._columns[field]
 

@@ -130,3 +130,13 @@ def forward_decay(
     """
     weights = g(ts - landmark) / g(np.array([at - landmark]))
     return ForwardDecayed(float(weights.sum()), float((weights * values).sum()))
+
+
+def faded(weight: F64, updated_ms: I64, half_life_ms: F64, at_ms: I64) -> F64:
+    """Weights that lose half in each half-life after their last update, f64[n].
+
+    Nothing grows: before ``updated_ms`` the weight is what it is. A half-life of ``inf`` never fades.
+    """
+    elapsed = np.maximum(0, at_ms - updated_ms)
+    result: F64 = weight * np.exp2(-elapsed / half_life_ms)
+    return result

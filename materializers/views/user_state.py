@@ -1,0 +1,149 @@
+"""User state: of each user and declared state the set of items, set by some signals and cleared by others.
+
+The last event of a user on an item decides. Sets are Roaring containers of 65,536 of the partition's item
+ordinals, so that one event rewrites one container.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+from pyroaring import BitMap
+
+from materializers.batches import UserBatch
+from materializers.grouping import Groups, composite_key
+from materializers.materializer import PartitionContext, RowReader, RowWriter, Scope, TableSpec, View
+from materializers.ordinals import shared_ordinals
+from materializers.rows.ordinals import USER_ITEMS
+from materializers.rows.user_state import CHUNK_BITS, TABLE, decode_container, encode_container, state_keys
+from materializers.views.signal_columns import NO_STATE, state_indexes
+
+U32 = npt.NDArray[np.uint32]
+I64 = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+CONTAINERS_MAX = 1 << 16  # containers of one partition in memory, about 300 bytes each: 20 MB
+_STATE_BITS = 15  # with 32 bits of user and 16 of chunk: 63
+
+
+class UserStates:
+    """The fold of one user partition."""
+
+    def __init__(self, context: PartitionContext, containers_max: int = CONTAINERS_MAX) -> None:
+        schema = context.schema
+        self._sets = state_indexes(schema, clears=False)
+        self._clears = state_indexes(schema, clears=True)
+        self._codes = np.array([state.code for state in schema.states.values()], dtype=np.uint32)
+        self._users = context.users
+        self._rows = context.rows
+        self._items = shared_ordinals(USER_ITEMS, context.rows, context.items)
+        self._containers_max = containers_max
+        self._containers: dict[int, BitMap] = {}  # in order of use
+        self._dirty: set[int] = set()
+
+    def on_batch(self, batch: UserBatch) -> None:
+        """Set and clear, the last event on each (user, state, item) winning."""
+        events, states, sets = self._operations(batch)
+        if not len(events):
+            return
+        user = batch.user[events].astype(np.int64)
+        ordinal = self._items.of(batch.item[events])
+        container = (user << (_STATE_BITS + CHUNK_BITS)) | (states << CHUNK_BITS) | (ordinal >> CHUNK_BITS)
+        groups = Groups(composite_key([user, states, ordinal]))
+        last_is_set = (groups.max((events << 1) | sets) & 1).astype(bool)
+        self._apply(groups.representative(container), groups.representative(ordinal), last_is_set)
+
+    def checkpoint(self, writer: RowWriter) -> None:
+        """Changed containers; an empty one has no row."""
+        self._items.checkpoint(writer)
+        if not self._dirty:
+            return
+        keys = sorted(self._dirty)
+        self._dirty.clear()
+        row_keys = self._keys_of(np.array(keys, dtype=np.int64))
+        kept = [(key, self._containers[container]) for key, container in zip(row_keys, keys, strict=True)]
+        filled = [(key, bitmap) for key, bitmap in kept if bitmap]
+        writer.put_many(TABLE, [key for key, _ in filled], [encode_container(bitmap) for _, bitmap in filled])
+        for key, bitmap in kept:
+            if not bitmap:
+                writer.delete(TABLE, key)
+
+    def restore(self, reader: RowReader) -> None:
+        """Ordinals at once; containers are read when an event touches them."""
+        self._rows = reader
+        self._items.restore(reader)
+        self._containers.clear()
+        self._dirty.clear()
+
+    def _operations(self, batch: UserBatch) -> tuple[I64, I64, I64]:
+        """Positions of events, states and 1 for set or 0 for clear; one event may do both."""
+        known = batch.user != 0
+        setting, clearing = self._sets[batch.signal], self._clears[batch.signal]
+        set_events = np.flatnonzero(known & (setting != NO_STATE))
+        clear_events = np.flatnonzero(known & (clearing != NO_STATE))
+        events = np.concatenate([set_events, clear_events])
+        states = np.concatenate([setting[set_events], clearing[clear_events]]).astype(np.int64)
+        sets = np.zeros(len(events), dtype=np.int64)
+        sets[: len(set_events)] = 1
+        return events, states, sets
+
+    def _apply(self, container: I64, ordinal: U32, is_set: Flags) -> None:
+        """Final operations sorted by container and ordinal."""
+        edges = np.flatnonzero(container[1:] != container[:-1]) + 1
+        starts = [0, *edges.tolist()]
+        keys = container[starts]
+        self._load(keys)
+        ordinals, flags = ordinal.tolist(), is_set.tolist()
+        for key, start, end in zip(keys.tolist(), starts, [*starts[1:], len(ordinals)], strict=True):
+            bitmap = self._containers[key]
+            for position in range(start, end):
+                item = ordinals[position]
+                if (item in bitmap) != flags[position]:
+                    (bitmap.add if flags[position] else bitmap.remove)(item)
+                    self._dirty.add(key)
+
+    def _load(self, keys: I64) -> None:
+        """Have the containers in memory, most recently used last."""
+        containers = self._containers
+        missing = []
+        for key in keys.tolist():
+            bitmap = containers.pop(key, None)
+            if bitmap is None:
+                missing.append(key)
+            else:
+                containers[key] = bitmap
+        if not missing:
+            return
+        self._evict(len(missing), in_use=len(keys) - len(missing))
+        stored = self._rows.get_many(TABLE, self._keys_of(np.array(missing, dtype=np.int64)))
+        for key, value in zip(missing, stored, strict=True):
+            containers[key] = BitMap() if value is None else decode_container(value)
+
+    def _evict(self, arriving: int, in_use: int) -> None:
+        """Drop containers that are as on disk, longest unused first; changed ones stay, and the last
+        ``in_use``, which this batch needs."""
+        excess = len(self._containers) + arriving - self._containers_max
+        if excess <= 0:
+            return
+        oldest = islice(self._containers, min(2 * excess, len(self._containers) - in_use))
+        unused = [key for key in oldest if key not in self._dirty]
+        for key in unused[:excess]:
+            del self._containers[key]
+
+    def _keys_of(self, keys: I64) -> list[bytes]:
+        state = (keys >> CHUNK_BITS) & ((1 << _STATE_BITS) - 1)
+        return state_keys(
+            self._users.entity_ids[keys >> (_STATE_BITS + CHUNK_BITS)],
+            self._codes[state],
+            (keys & ((1 << CHUNK_BITS) - 1)).astype(np.uint16),
+        )
+
+
+VIEW = View(
+    name="user_state",
+    scope=Scope.USER,
+    tables=(TableSpec(USER_ITEMS, "ordinal", bloom=False), TableSpec(TABLE, "user, state code, chunk")),
+    build=UserStates,
+)
