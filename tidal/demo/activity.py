@@ -89,7 +89,9 @@ class _Signals(NamedTuple):
     weight: F64
 
     def take(self, rows: npt.NDArray[np.intp]) -> _Signals:
-        return _Signals(*(column[rows] for column in self))
+        return _Signals(
+            self.kind[rows], self.user[rows], self.item[rows], self.ts_ms[rows], self.weight[rows]
+        )
 
 
 def _everyday_views(

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
-from schemas.records.columnar import decode_columnar
 
 from schemas.errors import TidalError
+from schemas.records.columnar import decode_columnar
 from schemas.weights import WEIGHT_SCALE
 
 READ_TIMEOUT_S: Final = 60.0
@@ -35,26 +35,32 @@ class Event(NamedTuple):
     ts_ms: int
 
 
+class _Record(NamedTuple):
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes
+    value: bytes | None
+    internal: bool
+
+
 def read_events(brokers: str, topic: str) -> list[Event]:
     """Every signal of a topic, each partition in its own order; the engine's own records are passed over."""
-    signals = (record for record in _records(brokers, topic) if not _is_internal(record))
-    return [event for record in signals for event in _events(record)]
+    return [event for record in _records(brokers, topic) if not record.internal for event in _events(record)]
 
 
 def read_entities(brokers: str, topic: str) -> dict[str, dict[str, Any]]:
     """The newest record of each id in a compacted topic; a null value deletes."""
     entities: dict[str, dict[str, Any]] = {}
     for record in _records(brokers, topic):
-        entity_id = (record.key() or b"").decode()
-        value = record.value()
-        if value is None:
-            entities.pop(entity_id, None)
+        if record.value is None:
+            entities.pop(record.key.decode(), None)
         else:
-            entities[entity_id] = msgspec.json.decode(value)
+            entities[record.key.decode()] = msgspec.json.decode(record.value)
     return entities
 
 
-def _records(brokers: str, topic: str) -> Iterator[Message]:
+def _records(brokers: str, topic: str) -> Iterator[_Record]:
     consumer = Consumer(
         {
             "bootstrap.servers": brokers,
@@ -75,7 +81,7 @@ def _records(brokers: str, topic: str) -> Iterator[Message]:
             for message in consumer.consume(BATCH_RECORDS, POLL_S):
                 error = message.error()
                 if error is None:
-                    yield message
+                    yield _record(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
                     unread.discard(message.partition())
                 else:
@@ -84,15 +90,20 @@ def _records(brokers: str, topic: str) -> Iterator[Message]:
         consumer.close()
 
 
-def _is_internal(record: Message) -> bool:
-    return any(name == TYPE_HEADER for name, _ in record.headers() or ())
+def _record(message: Message) -> _Record:
+    partition, offset = message.partition(), message.offset()
+    assert partition is not None, "a consumed record has a place"
+    assert offset is not None, "a consumed record has a place"
+    headers = {name for name, _ in list(message.headers() or [])}
+    key = message.key() or b""
+    assert isinstance(key, bytes), "no deserializer is configured"
+    return _Record(partition, offset, message.timestamp()[1], key, message.value(), TYPE_HEADER in headers)
 
 
-def _events(record: Message) -> Iterator[Event]:
-    value = record.value()
-    partition, offset = record.partition(), record.offset()
+def _events(record: _Record) -> Iterator[Event]:
+    value = record.value or b""
     if value[:1] in (b"{", b"["):
-        yield from _json_events(value, partition, offset, record.timestamp()[1])
+        yield from _json_events(value, record)
         return
     columns = decode_columnar(value)
     for kind, item, user, weight, ts_ms in zip(
@@ -104,8 +115,8 @@ def _events(record: Message) -> Iterator[Event]:
         strict=True,
     ):
         yield Event(
-            partition,
-            offset,
+            record.partition,
+            record.offset,
             columns.kinds[kind],
             columns.items[item],
             columns.users[user],
@@ -114,15 +125,15 @@ def _events(record: Message) -> Iterator[Event]:
         )
 
 
-def _json_events(value: bytes, partition: int, offset: int, timestamp_ms: int) -> Iterator[Event]:
+def _json_events(value: bytes, record: _Record) -> Iterator[Event]:
     decoded = msgspec.json.decode(value)
     for event in decoded if isinstance(decoded, list) else [decoded]:
         yield Event(
-            partition,
-            offset,
+            record.partition,
+            record.offset,
             event["kind"],
             event["item"],
             event.get("user", ""),
             float(event.get("weight", 1.0)),
-            event.get("ts", timestamp_ms),
+            event.get("ts", record.timestamp_ms),
         )
