@@ -1,0 +1,60 @@
+"""What every test may use: the `broker` fixture (tests/brokers.py) and the hypothesis profiles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests import brokers
+from tests.brokers import Broker, BrokerPool
+
+# "fast" is for every run, "thorough" for a change in an encoding or a fold. Machines differ, so no deadline.
+settings.register_profile("fast", max_examples=50, deadline=None)
+settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True)
+settings.register_profile(
+    "thorough", max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("TIDAL_HYPOTHESIS_PROFILE", "fast"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--brokers."""
+    parser.addoption(
+        "--brokers",
+        default="",
+        help=f"run the tests of the broker fixture on these variants: {', '.join(brokers.VARIANTS)}",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Which brokers can run here."""
+    return brokers.report_line(config)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each broker variant."""
+    if "broker" in metafunc.fixturenames:
+        metafunc.parametrize("broker", brokers.parameters(metafunc), indirect=True)
+
+
+@pytest.fixture(scope="session")
+def broker_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerPool]:
+    """The session's brokers; all are stopped at its end."""
+    pool = BrokerPool(tmp_path_factory)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+@pytest.fixture
+def broker(request: pytest.FixtureRequest, broker_pool: BrokerPool) -> Iterator[Broker]:
+    """A running log without topics: `.bootstrap`, `.kill()`, `.restart()`, `.variant`, `.pid`."""
+    broker = broker_pool.clean_broker(request.param)
+    try:
+        yield broker
+    finally:
+        broker_pool.give_back(broker)
