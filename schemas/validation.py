@@ -149,12 +149,9 @@ def _cohort_problems(schema: Schema) -> Iterator[Problem]:
         try:
             check(cohort.predicate, schema, "cohort")
         except PredicateError as error:
-            yield Problem(
-                f"cohorts.{cohort.name}",
-                to_text(cohort.predicate),
-                f"a predicate that holds: {error.summary}",
-                error.nearest,
-            )
+            text = to_text(cohort.predicate)
+            expected = f"a predicate that holds: {error.summary}"
+            yield Problem(f"cohorts.{cohort.name}", text, expected, error.nearest)
 
 
 def _unresolved(path: str, name: str, expected: str, names: Collection[str]) -> Problem:

@@ -17,8 +17,8 @@ from schemas.records.framing import MAGIC_EVENTS, frame, unframe
 from schemas.records.packing import Packer, Unpacker
 
 VERSION: Final = 1
-EVENTS_MAX: Final = 1 << 20
-"""Events of one record: what one HTTP body or one Kafka record holds is far less; a lie is refused early."""
+EVENTS_MAX: Final = 1 << 16
+"""Events of one record. A group commit is 100; the bound keeps a lying header from asking for gigabytes."""
 
 _REQUEST_IDS: Final = 1
 _CONTEXTS: Final = 2
@@ -28,7 +28,7 @@ def encode_columnar(columns: EventColumns) -> bytes:
     """The record of ``columns``.
 
     Raises:
-        ValueError: more than 1,048,576 events, or 4 GiB of strings.
+        ValueError: more than 65,536 events, or 4 GiB of strings.
     """
     if len(columns) > EVENTS_MAX:
         raise ValueError(f"{len(columns)} events in one batch, at most {EVENTS_MAX}; send several")

@@ -1,4 +1,4 @@
-"""The frame of our binary records: ``[magic 3][version u8][BLAKE3(body) 16][body]``, body = ``[length u32][…]``.
+"""Frame of our binary records: ``[magic 3][version u8][BLAKE3(body) 16][body]``, body ``[length u32][…]``.
 
 The length lets a cut record be told from a damaged one; the digest makes every other check of the body a
 check of the writer, not of the wire.
@@ -29,7 +29,7 @@ def unframe(magic: bytes, version: int, value: bytes) -> bytes:
     """The content of a record.
 
     Raises:
-        RecordError: ``unsupported_version`` (also: another magic), ``truncated_batch``, ``checksum_mismatch``.
+        RecordError: ``unsupported_version`` (or no such magic), ``truncated_batch``, ``checksum_mismatch``.
     """
     if value[:3] != magic:
         raise RecordError(

@@ -1,7 +1,9 @@
 """Columns to bytes and back, compact and little endian. Reading believes nothing: every length is checked.
 
-Integers   ``[mode u8]`` then: constant ``[i64]``, or narrow ``[base i64][u8|u16|u32 offsets]``, or ``[i64 …]``.
-Strings    ``[count u32][end offset u32 …][utf-8 blob]``.
+Integers   ``[mode u8]`` then constant ``[i64]``, narrow ``[base i64][u8|u16|u32 …]`` or wide ``[i64 …]``.
+Strings    ``[count u32][size u32]`` and one UTF-8 text, the strings in it divided by NUL; a list in which a
+           string has a NUL itself is ``[count u32][2^32 - 1]`` and then written as bytes are.
+Bytes      ``[count u32][end u32 …]`` and the bytes, end to end.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from schemas.errors import RecordError
 I64 = npt.NDArray[np.int64]
 
 _CONSTANT: Final = 0
-_NARROW: Final = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
+_NARROW: Final[dict[int, np.dtype[Any]]] = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
 _WIDE: Final = 8
+_AS_BLOBS: Final = 2**32 - 1
+_TOO_LARGE: Final = "a batch holds less than 4 GiB of strings; send smaller batches"
 
 
 class Packer:
@@ -51,12 +55,22 @@ class Packer:
         self._parts.append(column.astype("<u8").tobytes())
 
     def strings(self, strings: Sequence[str]) -> None:
-        self.blobs([text.encode() for text in strings])
+        text = "\0".join(strings)
+        self.u32(len(strings))
+        if strings and text.count("\0") != len(strings) - 1:
+            self.u32(_AS_BLOBS)
+            self.blobs([entry.encode() for entry in strings])
+            return
+        blob = text.encode()
+        if len(blob) >= _AS_BLOBS:
+            raise ValueError(_TOO_LARGE)
+        self.u32(len(blob))
+        self._parts.append(blob)
 
     def blobs(self, blobs: Sequence[bytes]) -> None:
         ends = np.cumsum([len(blob) for blob in blobs], dtype=np.int64)
         if len(ends) and ends[-1] >= 2**32:
-            raise ValueError("a batch holds less than 4 GiB of strings; send smaller batches")
+            raise ValueError(_TOO_LARGE)
         self.u32(len(blobs))
         self._parts += [ends.astype("<u4").tobytes(), *blobs]
 
@@ -92,7 +106,9 @@ class Unpacker:
         narrow = _NARROW.get(mode)
         if narrow is None or base > 2**63 - 256**mode:
             raise RecordError("truncated_batch", what, f"{mode} is no way to pack integers")
-        return np.frombuffer(self._take(mode * n, what), dtype=narrow) + np.int64(base)
+        offsets = np.frombuffer(self._take(mode * n, what), dtype=narrow)
+        column: I64 = np.add(offsets, base, dtype=np.int64)
+        return column
 
     def indexes(self, n: int, below: int, what: str) -> I64:
         """i64[n], each of which is an index of a dictionary with ``below`` entries."""
@@ -107,14 +123,19 @@ class Unpacker:
         return np.frombuffer(self._take(8 * n, what), dtype="<u8").astype(np.uint64, copy=False)
 
     def strings(self, what: str) -> list[str]:
-        ends, blob = self._ends_and_blob(what)
+        count = self.u32(what, limit=len(self._content))
+        size = self.u32(what)
         try:
-            text = blob.decode()
-            if len(text) == len(blob):  # ASCII: offsets in bytes are offsets in characters
-                return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-            return [blob[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
+            if size == _AS_BLOBS:
+                strings = [blob.decode() for blob in self.blobs(what)]
+            else:
+                text = self._take(size, what).decode()
+                strings = text.split("\0") if count or text else []
         except UnicodeDecodeError as error:
             raise RecordError("truncated_batch", what, "a string is no UTF-8") from error
+        if len(strings) != count:
+            raise RecordError("truncated_batch", what, f"{len(strings)} strings where {count} were announced")
+        return strings
 
     def blobs(self, what: str) -> list[bytes]:
         ends, blob = self._ends_and_blob(what)

@@ -11,12 +11,14 @@ from typing import Final
 
 import numpy as np
 
-from schemas.records.columnar import EVENTS_MAX
 from schemas.records.columns import I64, U16, U32, U64
 from schemas.records.framing import MAGIC_REKEYED, frame, unframe
 from schemas.records.packing import Packer, Unpacker
 
 VERSION: Final = 1
+ENTRIES_MAX: Final = 1 << 20
+"""Entries of one record: in catch-up a forward packs far more than a producer's batch."""
+
 _PARTITIONS_MAX: Final = 1 << 16
 
 
@@ -54,8 +56,8 @@ def encode_rekeyed(columns: RekeyedColumns) -> bytes:
     Raises:
         ValueError: more than 1,048,576 entries, or 4 GiB of strings.
     """
-    if len(columns) > EVENTS_MAX:
-        raise ValueError(f"{len(columns)} entries in one record, at most {EVENTS_MAX}; forward several")
+    if len(columns) > ENTRIES_MAX:
+        raise ValueError(f"{len(columns)} entries in one record, at most {ENTRIES_MAX}; forward several")
     packer = Packer()
     packer.u32(len(columns))
     packer.u32(len(columns.through))
@@ -76,7 +78,7 @@ def decode_rekeyed(value: bytes) -> RekeyedColumns:
         RecordError: ``unsupported_version``, ``truncated_batch`` or ``checksum_mismatch``.
     """
     unpacker = Unpacker(unframe(MAGIC_REKEYED, VERSION, value))
-    n = unpacker.u32("count", EVENTS_MAX)
+    n = unpacker.u32("count", ENTRIES_MAX)
     marks = unpacker.u32("through", _PARTITIONS_MAX)
     partitions = unpacker.indexes(marks, _PARTITIONS_MAX, "through")
     through = dict(zip(partitions.tolist(), unpacker.integers(marks, "through").tolist(), strict=True))
