@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from streams.embedded.embedded_log import EmbeddedLog, run
-from streams.embedded.errors import EmbeddedLogError, LogFolderError
+from typing import TYPE_CHECKING, Any
+
 from streams.embedded.settings import LogSettings
 
+if TYPE_CHECKING:
+    from streams.embedded.embedded_log import EmbeddedLog, run
+    from streams.embedded.errors import EmbeddedLogError, LogFolderError
+
 __all__ = ["EmbeddedLog", "EmbeddedLogError", "LogFolderError", "LogSettings", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    # The compaction process imports this package too and needs none of the server.
+    if name in ("EmbeddedLog", "run"):
+        from streams.embedded import embedded_log
+
+        return getattr(embedded_log, name)
+    if name in ("EmbeddedLogError", "LogFolderError"):
+        from streams.embedded import errors
+
+        return getattr(errors, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

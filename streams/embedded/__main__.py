@@ -13,7 +13,9 @@ from streams.embedded.errors import LogFolderError
 
 def main() -> int:
     """Serve one data folder until a signal; 2 when it cannot be used."""
-    parser = argparse.ArgumentParser(prog="streams.embedded", description="Serve a log with the Kafka protocol.")
+    parser = argparse.ArgumentParser(
+        prog="streams.embedded", description="Serve a log with the Kafka protocol."
+    )
     parser.add_argument("--data", type=Path, required=True, help="data folder, made if missing")
     parser.add_argument("--listen", default="127.0.0.1:9092", help="HOST:PORT, port 0 takes a free one")
     arguments = parser.parse_args()

@@ -8,6 +8,7 @@ Format: https://kafka.apache.org/documentation/#recordbatch
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from crc32c import crc32c
 
 from streams.embedded.errors import CorruptBatchError
 
-Buffer = bytes | bytearray | memoryview
+Buffer = bytes | bytearray | memoryview | mmap.mmap
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES = _HEADER.size
@@ -123,12 +124,15 @@ def validate_produced(buffer: Buffer, batch_bytes_max: int) -> BatchHeader:
     header = read_header(buffer)
     if header.magic != 2:
         raise CorruptBatchError(
-            "unsupported_for_message_format", f"record format {header.magic}, only 2 is kept; use a newer client"
+            "unsupported_for_message_format",
+            f"record format {header.magic}, only 2 is kept; use a newer client",
         )
     if size > batch_bytes_max:
         raise CorruptBatchError("message_too_large", f"batch of {size} bytes, the limit is {batch_bytes_max}")
     if header.size != size:
-        raise CorruptBatchError("invalid_record", f"{size} bytes do not hold exactly one batch of {header.size}")
+        raise CorruptBatchError(
+            "invalid_record", f"{size} bytes do not hold exactly one batch of {header.size}"
+        )
     if checksum(buffer, 0, size) != header.crc:
         raise CorruptBatchError("corrupt_message", "the checksum does not fit")
     _validate_fields(header)
@@ -167,7 +171,19 @@ def control_batch(*, producer_id: int, producer_epoch: int, commit: bool, timest
     return _assemble(
         record,
         BatchHeader(
-            0, 0, 0, 2, 0, _TRANSACTIONAL | _CONTROL, 0, timestamp_ms, timestamp_ms, producer_id, producer_epoch, -1, 1
+            0,
+            0,
+            0,
+            2,
+            0,
+            _TRANSACTIONAL | _CONTROL,
+            0,
+            timestamp_ms,
+            timestamp_ms,
+            producer_id,
+            producer_epoch,
+            -1,
+            1,
         ),
     )
 
@@ -188,8 +204,26 @@ def _assemble(records: bytes, header: BatchHeader) -> bytearray:
 
 
 def rebuild(header: BatchHeader, records: bytes, record_count: int) -> bytearray:
-    """The same batch with fewer records: offsets, timestamps, producer and codec stay as they were."""
-    return _assemble(compress(records, header.compression), header._replace(record_count=record_count))
+    """The batch with fewer records and without its producer; offsets, timestamps and codec stay."""
+    return _assemble(
+        compress(records, header.compression), _plain(header)._replace(record_count=record_count)
+    )
+
+
+def without_producer(content: bytes, header: BatchHeader) -> bytes | bytearray:
+    """The same batch without its producer and transaction."""
+    if header.producer_id < 0:
+        return content
+    return _assemble(content[HEADER_BYTES : header.size], _plain(header))
+
+
+def _plain(header: BatchHeader) -> BatchHeader:
+    return header._replace(
+        attributes=header.attributes & ~_TRANSACTIONAL,
+        producer_id=NO_PRODUCER,
+        producer_epoch=-1,
+        base_sequence=-1,
+    )
 
 
 def records_of(buffer: Buffer, position: int, header: BatchHeader) -> bytes:
@@ -234,7 +268,9 @@ def parse_records(data: bytes, header: BatchHeader) -> Iterator[Record]:
             )
             position = end
     except IndexError as error:
-        raise CorruptBatchError("corrupt_message", f"records end inside of one, at byte {position}") from error
+        raise CorruptBatchError(
+            "corrupt_message", f"records end inside of one, at byte {position}"
+        ) from error
 
 
 def _read_varint(data: bytes, position: int) -> tuple[int, int]:

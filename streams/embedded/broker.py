@@ -60,7 +60,9 @@ class Broker:
         self.topics.load()
         self.producer_ids = ProducerIds(self.store, settings.producer_id_block)
         self.groups = GroupService(settings, self.store)
-        self.transactions = TransactionService(settings, commit, self.store, self.topics, self.producer_ids.take)
+        self.transactions = TransactionService(
+            settings, commit, self.store, self.topics, self.producer_ids.take
+        )
 
     def close(self) -> None:
         self.groups.close()

@@ -110,7 +110,11 @@ def read_request_header(frame: bytes | bytearray | memoryview) -> RequestHeader:
             client_id = bytes(frame[position : position + id_length]).decode("utf-8", "replace")
             position += id_length
         api = APIS.get(api_key)
-        if api is not None and api.version_min <= version <= api.version_max and is_flexible(api_key, version):
+        if (
+            api is not None
+            and api.version_min <= version <= api.version_max
+            and is_flexible(api_key, version)
+        ):
             position = skip_tags(frame, position)
     except (struct.error, IndexError) as error:
         raise RequestError(f"{len(frame)} bytes are no request header") from error

@@ -1,7 +1,8 @@
-"""File names of a compaction under way, and how a start finishes or forgets one.
+"""File names of a compaction, and how a start finishes or forgets one.
 
-A compaction writes `<base>-<end>.clean`, syncs it and renames it to `<base>-<end>.swap`: from then on it
-stands for all segments with a base in [base, end). They are removed, then it takes its final name.
+A compaction writes and syncs `<base>-<end>.clean` with its snapshot `<base>-<end>.clean-snap`. Renaming
+the former to `<base>-<end>.swap` decides: it then stands for all segments with a base in [base, end).
+Those are removed, and both files take their final names.
 """
 
 from __future__ import annotations
@@ -10,29 +11,41 @@ from pathlib import Path
 
 from streams.embedded.segment import LOG_SUFFIX, SNAPSHOT_SUFFIX, segment_path, sync_directory
 
-CLEAN_SUFFIX = ".clean"
-SWAP_SUFFIX = ".swap"
+_CLEAN = ".clean"
+_CLEAN_SNAPSHOT = ".clean-snap"
+_SWAP = ".swap"
 
 
 def clean_path(directory: Path, base_offset: int, end_offset: int) -> Path:
     """Where the compacted form of the segments in [base_offset, end_offset) is being written."""
-    return directory / f"{base_offset:020d}-{end_offset:020d}{CLEAN_SUFFIX}"
+    return directory / f"{base_offset:020d}-{end_offset:020d}{_CLEAN}"
 
 
-def install(clean: Path) -> Path:
+def clean_snapshot_path(directory: Path, base_offset: int, end_offset: int) -> Path:
+    """Where its snapshot is being written."""
+    return clean_path(directory, base_offset, end_offset).with_suffix(_CLEAN_SNAPSHOT)
+
+
+def install(directory: Path, base_offset: int, end_offset: int) -> Path:
     """Put a complete, synced compacted file in place of its sources; returns its final path."""
-    swap = clean.with_suffix(SWAP_SUFFIX)
+    clean = clean_path(directory, base_offset, end_offset)
+    swap = clean.with_suffix(_SWAP)
     clean.rename(swap)
-    sync_directory(swap.parent)
+    sync_directory(directory)
     return _finish(swap)
+
+
+def discard(directory: Path) -> None:
+    """Remove whatever was written but not decided."""
+    for path in (*directory.glob("*" + _CLEAN), *directory.glob("*" + _CLEAN_SNAPSHOT)):
+        path.unlink(missing_ok=True)
 
 
 def finish_replacements(directory: Path) -> None:
     """On start: complete what had been decided, drop what had not."""
-    for unfinished in directory.glob("*" + CLEAN_SUFFIX):
-        unfinished.unlink()
-    for swap in sorted(directory.glob("*" + SWAP_SUFFIX)):
+    for swap in sorted(directory.glob("*" + _SWAP)):
         _finish(swap)
+    discard(directory)
 
 
 def _finish(swap: Path) -> Path:
@@ -43,6 +56,9 @@ def _finish(swap: Path) -> Path:
             path.with_suffix(SNAPSHOT_SUFFIX).unlink(missing_ok=True)
             path.unlink()
     target = segment_path(directory, base)
+    snapshot = swap.with_suffix(_CLEAN_SNAPSHOT)
+    if snapshot.exists():
+        snapshot.rename(target.with_suffix(SNAPSHOT_SUFFIX))
     swap.rename(target)
     sync_directory(directory)
     return target

@@ -43,7 +43,7 @@ class FolderLock:
             os.close(self._fd)
             self._fd = -1
             raise LogFolderError(
-                f"{self._path.parent} is in use by another log (process {owner}); stop it or choose another folder"
+                f"{self._path.parent} is in use by another log (process {owner}); stop it or take another"
             ) from error
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)

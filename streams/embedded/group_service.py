@@ -27,7 +27,10 @@ class GroupService:
         self.machine = Groups(
             settings,
             lambda group, generation, kind: store.append(GroupAdvanced(group, generation, kind)),
-            {name: (entry.generation, entry.protocol_type) for name, entry in store.state.generations.items()},
+            {
+                name: (entry.generation, entry.protocol_type)
+                for name, entry in store.state.generations.items()
+            },
         )
         for name in store.state.offsets:
             self.machine.ensure(name)
@@ -40,7 +43,12 @@ class GroupService:
         return await future
 
     async def sync(
-        self, group: str, member_id: str, instance_id: str | None, generation: int, assignments: dict[str, bytes]
+        self,
+        group: str,
+        member_id: str,
+        instance_id: str | None,
+        generation: int,
+        assignments: dict[str, bytes],
     ) -> SyncAnswer:
         future: asyncio.Future[SyncAnswer] = asyncio.get_running_loop().create_future()
         now = clock_ms()

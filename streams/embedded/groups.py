@@ -175,7 +175,11 @@ class Groups:
         settings = self._settings
         if not request.group:
             return "invalid_group_id"
-        if not settings.session_timeout_ms_min <= request.session_timeout_ms <= settings.session_timeout_ms_max:
+        if (
+            not settings.session_timeout_ms_min
+            <= request.session_timeout_ms
+            <= settings.session_timeout_ms_max
+        ):
             return "invalid_session_timeout"
         if not request.protocols or not request.protocol_type:
             return "inconsistent_group_protocol"
@@ -239,7 +243,9 @@ class Groups:
         else:
             self._return_static(group, known_id, request, token, now_ms)
 
-    def _return_static(self, group: Group, old_id: str, request: JoinRequest, token: Token, now_ms: int) -> None:
+    def _return_static(
+        self, group: Group, old_id: str, request: JoinRequest, token: Token, now_ms: int
+    ) -> None:
         """A restarted static member: a new id in the same generation, no rebalance if nothing changed."""
         member = group.members.pop(old_id)
         unchanged = member.protocols == request.protocols
@@ -247,7 +253,9 @@ class Groups:
         member.member_id = f"{request.instance_id}-{self._new_id()}"
         member.client_id, member.client_host = request.client_id, request.client_host
         member.session_timeout_ms = request.session_timeout_ms
-        member.rebalance_timeout_ms = min(request.rebalance_timeout_ms, self._settings.rebalance_timeout_ms_max)
+        member.rebalance_timeout_ms = min(
+            request.rebalance_timeout_ms, self._settings.rebalance_timeout_ms_max
+        )
         member.protocols, member.heard_ms = request.protocols, now_ms
         group.members[member.member_id] = member
         group.static[request.instance_id or ""] = member.member_id
@@ -272,7 +280,9 @@ class Groups:
         changed = member.protocols != request.protocols
         member.protocols, member.heard_ms = request.protocols, now_ms
         member.session_timeout_ms = request.session_timeout_ms
-        member.rebalance_timeout_ms = min(request.rebalance_timeout_ms, self._settings.rebalance_timeout_ms_max)
+        member.rebalance_timeout_ms = min(
+            request.rebalance_timeout_ms, self._settings.rebalance_timeout_ms_max
+        )
         is_leader = member.member_id == group.leader
         answered = (group.state is GroupState.COMPLETING and not changed) or (
             group.state is GroupState.STABLE and not changed and not is_leader
@@ -353,7 +363,8 @@ class Groups:
         members: tuple[JoinedMember, ...] = ()
         if member.member_id == leader:
             members = tuple(
-                JoinedMember(m.member_id, m.instance_id, m.metadata(group.protocol)) for m in group.members.values()
+                JoinedMember(m.member_id, m.instance_id, m.metadata(group.protocol))
+                for m in group.members.values()
             )
         return JoinAnswer(
             "none", member.member_id, group.generation, group.protocol_type, group.protocol, leader, members
@@ -464,9 +475,7 @@ class Groups:
             return "none"
         return self._stranger(self.groups.get(group_name), member_id, instance_id, generation)
 
-    def _stranger(
-        self, group: Group | None, member_id: str, instance_id: str | None, generation: int
-    ) -> str:
+    def _stranger(self, group: Group | None, member_id: str, instance_id: str | None, generation: int) -> str:
         if group is None:
             return "unknown_member_id"
         if instance_id is not None:

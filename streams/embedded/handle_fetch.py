@@ -23,7 +23,9 @@ Respond = Callable[[list[bytes] | None], None]
 class PendingFetch:
     """One Fetch that may wait for data. Answers exactly once, unless it is cancelled."""
 
-    def __init__(self, broker: Broker, request: FetchRequest, version: int, respond: Respond, first: int) -> None:
+    def __init__(
+        self, broker: Broker, request: FetchRequest, version: int, respond: Respond, first: int
+    ) -> None:
         self._broker = broker
         self._request = request
         self._version = version

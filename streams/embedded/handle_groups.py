@@ -72,7 +72,9 @@ class GroupHandlers:
 
     def heartbeat(self, request: Any, caller: Caller) -> ResponseBody:
         instance_id = getattr(request, "group_instance_id", None)
-        error = self._groups.heartbeat(request.group_id, request.member_id, instance_id, request.generation_id)
+        error = self._groups.heartbeat(
+            request.group_id, request.member_id, instance_id, request.generation_id
+        )
         return {"error_code": ERRORS[error]}
 
     def leave(self, request: Any, caller: Caller) -> ResponseBody:
@@ -106,7 +108,9 @@ class GroupHandlers:
         topics = [
             {
                 "name": topic.name,
-                "partitions": [self._accept(topic.name, asked, error, accepted) for asked in topic.partitions],
+                "partitions": [
+                    self._accept(topic.name, asked, error, accepted) for asked in topic.partitions
+                ],
             }
             for topic in request.topics
         ]
@@ -143,7 +147,9 @@ class GroupHandlers:
             "topics": [
                 {
                     "name": topic,
-                    "partitions": [_offset(known.get((topic, i)), i, (topic, i) in unstable) for i in indexes],
+                    "partitions": [
+                        _offset(known.get((topic, i)), i, (topic, i) in unstable) for i in indexes
+                    ],
                 }
                 for topic, indexes in wanted.items()
             ]
@@ -201,7 +207,8 @@ class GroupHandlers:
 
     async def delete_groups(self, request: Any, caller: Caller) -> ResponseBody:
         results = [
-            {"group_id": name, "error_code": ERRORS[self._groups.delete(name)]} for name in request.groups_names
+            {"group_id": name, "error_code": ERRORS[self._groups.delete(name)]}
+            for name in request.groups_names
         ]
         await self._broker.commit.barrier()
         return {"results": results}

@@ -14,6 +14,8 @@ from streams.embedded.partition import PartitionLog
 
 logger = logging.getLogger(__name__)
 
+_UNKNOWN = ERRORS["unknown_topic_or_partition"]
+
 # Respond gets the response body, or None when the client wants no answer.
 Respond = Callable[[list[bytes] | None], None]
 
@@ -34,16 +36,14 @@ class ProduceHandler:
 
     def _append(self, request: ProduceRequest, item: ProducedPartition, version: int) -> ProduceResult:
         log = self._broker.topics.partition(item.topic, item.partition)
+        if log is None:
+            return ProduceResult(item.topic, item.partition, _UNKNOWN, -1, -1, "no such topic or partition")
         try:
-            if log is None:
-                raise ProtocolRefusalError(
-                    "unknown_topic_or_partition", f"{item.topic}-{item.partition} does not exist"
-                )
             offset = self._append_batch(request, item, log, version)
         except ProtocolRefusalError as refusal:
             logger.debug("%s-%d: batch refused, %s", item.topic, item.partition, refusal)
-            start = log.start_offset if log is not None else -1
-            return ProduceResult(item.topic, item.partition, ERRORS[refusal.code], -1, start, str(refusal))
+            error = ERRORS[refusal.code]
+            return ProduceResult(item.topic, item.partition, error, -1, log.start_offset, str(refusal))
         return ProduceResult(item.topic, item.partition, 0, offset, log.start_offset)
 
     def _append_batch(
@@ -61,5 +61,7 @@ class ProduceHandler:
                 header.producer_id, header.producer_epoch, item.topic, item.partition
             )
             if error:
-                raise ProtocolRefusalError(error, f"producer {header.producer_id}, epoch {header.producer_epoch}")
+                raise ProtocolRefusalError(
+                    error, f"producer {header.producer_id}, epoch {header.producer_epoch}"
+                )
         return log.append(item.records, header, now_ms())

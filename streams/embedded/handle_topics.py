@@ -80,7 +80,7 @@ class TopicHandlers:
         if total > self._broker.settings.partitions_max:
             raise ProtocolRefusalError(
                 "invalid_partitions",
-                f"{total} partitions in all, the limit partitions_max is {self._broker.settings.partitions_max}",
+                f"{total} partitions in all, partitions_max is {self._broker.settings.partitions_max}",
             )
 
     async def delete(self, request: Any, caller: Caller) -> ResponseBody:
@@ -90,7 +90,9 @@ class TopicHandlers:
             known = self._broker.topics.partitions(name) is not None
             if known:
                 deleted.append(self._broker.topics.delete(name))
-            responses.append({"name": name, "error_code": 0 if known else ERRORS["unknown_topic_or_partition"]})
+            responses.append(
+                {"name": name, "error_code": 0 if known else ERRORS["unknown_topic_or_partition"]}
+            )
         await self._broker.commit.barrier()
         for topic in deleted:
             await asyncio.to_thread(self._broker.topics.remove_files, topic)
@@ -131,12 +133,22 @@ class TopicHandlers:
     def _describe(self, resource: Any) -> dict[str, Any]:
         answer = {"resource_type": resource.resource_type, "resource_name": resource.resource_name}
         if resource.resource_type == _BROKER:
-            return {**answer, "error_message": None, "configs": self._broker_configs(resource.configuration_keys)}
+            return {
+                **answer,
+                "error_message": None,
+                "configs": self._broker_configs(resource.configuration_keys),
+            }
         if resource.resource_type != _TOPIC:
-            return {**answer, "error_code": ERRORS["invalid_request"], "error_message": "only topics and the broker"}
+            return {
+                **answer,
+                "error_code": ERRORS["invalid_request"],
+                "error_message": "only topics and the broker",
+            }
         if self._broker.topics.partitions(resource.resource_name) is None:
             return {**answer, "error_code": ERRORS["unknown_topic_or_partition"], "error_message": None}
-        described = described_config(self._broker.topics.config(resource.resource_name), self._broker.settings)
+        described = described_config(
+            self._broker.topics.config(resource.resource_name), self._broker.settings
+        )
         return {
             **answer,
             "configs": [
@@ -171,7 +183,8 @@ class TopicHandlers:
     async def alter_configs(self, request: Any, caller: Caller) -> ResponseBody:
         """Replace all settings of a topic."""
         return await self._alter(
-            request, lambda old, asked: {entry.name: entry.value for entry in asked if entry.value is not None}
+            request,
+            lambda old, asked: {entry.name: entry.value for entry in asked if entry.value is not None},
         )
 
     async def incremental_alter_configs(self, request: Any, caller: Caller) -> ResponseBody:
@@ -219,4 +232,3 @@ def _checked_config(config: Mapping[str, str]) -> None:
         check_config(config)
     except InvalidConfigError as error:
         raise ProtocolRefusalError("invalid_config", str(error)) from error
-

@@ -88,7 +88,10 @@ class TransactionHandlers:
     async def end(self, request: Any, caller: Caller) -> ResponseBody:
         try:
             await self._transactions.end(
-                request.transactional_id, request.producer_id, request.producer_epoch, commit=request.committed
+                request.transactional_id,
+                request.producer_id,
+                request.producer_epoch,
+                commit=request.committed,
             )
         except ProtocolRefusalError as refusal:
             return _refused(_fenced_name(refusal.code, caller.version >= 2))

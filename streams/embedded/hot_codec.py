@@ -212,7 +212,9 @@ def read_fetch(frame: memoryview, position: int, version: int) -> FetchRequest:
 
 
 def _read_fetch(cursor: _Cursor, version: int) -> FetchRequest:
-    _replica, wait_ms, bytes_min, bytes_max, isolation = _FETCH_HEAD.unpack_from(cursor.buffer, cursor.position)
+    _replica, wait_ms, bytes_min, bytes_max, isolation = _FETCH_HEAD.unpack_from(
+        cursor.buffer, cursor.position
+    )
     cursor.position += _FETCH_HEAD.size
     session_id, session_epoch = 0, -1
     if version >= 7:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from streams.embedded.broker import Broker, now_ms
+from streams.embedded.cleaner import Cleaner
 from streams.embedded.partition import PartitionLog
 
 logger = logging.getLogger(__name__)
@@ -15,38 +17,29 @@ _TICK_S = 0.5
 
 
 class Housekeeping:
-    """A task on the log's loop."""
+    """Two tasks on the log's loop: one for time-outs, one for files, which may take long."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._task: asyncio.Task[None] | None = None
+        self._cleaner = Cleaner(broker.settings, broker.store, broker.topics)
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="log housekeeping")
+        loop = asyncio.get_running_loop()
+        interval_s = self._broker.settings.housekeeping_interval_s
+        self._tasks = [
+            loop.create_task(_repeat(_TICK_S, self._time_out), name="transaction time-outs"),
+            loop.create_task(_repeat(interval_s, self._round), name="retention and compaction"),
+        ]
 
     async def stop(self) -> None:
-        if self._task is None:
-            return
-        self._task.cancel()
-        try:
-            await self._task
-        except asyncio.CancelledError:
-            pass
-        self._task = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
 
-    async def _run(self) -> None:
-        rest_s = self._broker.settings.housekeeping_interval_s
-        while True:
-            await asyncio.sleep(_TICK_S)
-            self._broker.transactions.expire()
-            rest_s -= _TICK_S
-            if rest_s > 0:
-                continue
-            rest_s = self._broker.settings.housekeeping_interval_s
-            try:
-                await self._round()
-            except Exception:
-                logger.exception("a round of housekeeping failed; the next one tries again")
+    async def _time_out(self) -> None:
+        self._broker.transactions.expire()
 
     async def _round(self) -> None:
         now = now_ms()
@@ -55,6 +48,16 @@ class Housekeeping:
             if log.config.is_deleted:
                 self._broker.topics.move_start(log, retention_start(log, now))
             await asyncio.sleep(0)
+        await self._cleaner.run_round(now)
+
+
+async def _repeat(interval_s: float, action: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            await action()
+        except Exception:
+            logger.exception("housekeeping failed; it is tried again in %g s", interval_s)
 
 
 def retention_start(log: PartitionLog, now: int) -> int:

@@ -51,12 +51,11 @@ class StartMoved(_Entry, frozen=True):
 
 
 class Compacted(_Entry, frozen=True):
-    """A partition has been compacted up to `end` at a time; its deletes below may go after their delay."""
+    """Up to which offset a partition was compacted when, as (end, ms); deletes wait for their delay."""
 
     topic: str
     partition: int
-    end: int
-    at_ms: int
+    marks: list[tuple[int, int]]
 
 
 class CommittedOffset(msgspec.Struct, frozen=True, array_like=True):
@@ -133,7 +132,7 @@ class MetadataState:
         self.topics: dict[str, TopicCreated] = {}
         self.deleted: dict[tuple[str, int], TopicCreated] = {}
         self.starts: dict[TopicPartition, int] = {}
-        self.compactions: dict[TopicPartition, list[Compacted]] = {}
+        self.compactions: dict[TopicPartition, Compacted] = {}
         self.offsets: dict[str, dict[TopicPartition, CommittedOffset]] = {}
         self.generations: dict[str, GroupAdvanced] = {}
         self.next_producer_id = 0
@@ -152,13 +151,13 @@ class MetadataState:
             case StartMoved(topic, partition, offset):
                 self.starts[(topic, partition)] = offset
             case Compacted(topic, partition):
-                self.compactions.setdefault((topic, partition), []).append(entry)
+                self.compactions[(topic, partition)] = entry
             case OffsetsCommitted(group, offsets):
                 known = self.offsets.setdefault(group, {})
                 known.update({(offset.topic, offset.partition): offset for offset in offsets})
             case OffsetsDeleted(group, partitions):
-                for partition in partitions:
-                    self.offsets.get(group, {}).pop(partition, None)
+                for deleted in partitions:
+                    self.offsets.get(group, {}).pop(deleted, None)
             case _:
                 self._apply_coordinator(entry)
 
@@ -184,9 +183,8 @@ class MetadataState:
         if topic is None:
             return
         self.deleted[(name, topic.incarnation)] = topic
-        for owned in (self.starts, self.compactions):
-            for key in [key for key in owned if key[0] == name]:
-                owned.pop(key, None)  # type: ignore[call-overload]
+        self.starts = {key: offset for key, offset in self.starts.items() if key[0] != name}
+        self.compactions = {key: entry for key, entry in self.compactions.items() if key[0] != name}
         for offsets in self.offsets.values():
             for key in [key for key in offsets if key[0] == name]:
                 del offsets[key]
@@ -201,8 +199,7 @@ class MetadataState:
         yield from self.topics.values()
         for (name, partition), offset in self.starts.items():
             yield StartMoved(name, partition, offset)
-        for compactions in self.compactions.values():
-            yield from compactions
+        yield from self.compactions.values()
         yield from self.generations.values()
         for group, offsets in self.offsets.items():
             yield OffsetsCommitted(group, list(offsets.values()))

@@ -106,9 +106,11 @@ class PartitionLog:
         recovered = recover(directory, settings)
         self.lost_bytes = recovered.lost_bytes
         self.segments: list[Segment] = recovered.segments
+        self._bases = [segment.base_offset for segment in self.segments]
         self.producers: Producers = recovered.producers
         self.aborted: list[AbortedTransaction] = recovered.aborted
-        self._bases = [segment.base_offset for segment in self.segments]
+        if config.is_compacted:
+            self.aborted = [entry for entry in self.aborted if self._has_marker(entry.last_offset)]
         self._open_locations: dict[int, Location] = {}
         self._fresh_segments = 0
         self._unsnapshotted = 0
@@ -205,7 +207,7 @@ class PartitionLog:
         old = self.active
         self._closed_now.append((old.path, old.snapshot(self.producers.snapshot(), self.aborted)))
         fresh = Segment(self.directory, old.next_offset, self._settings.index_interval_bytes)
-        _ = fresh.fd
+        fresh.create()
         self.segments.append(fresh)
         self._bases.append(fresh.base_offset)
         self._open_files.touch(old)
@@ -322,6 +324,18 @@ class PartitionLog:
         newest = max(segment.max_timestamp for segment in self.segments)
         return self.offset_for_time(newest, committed=committed) if newest >= 0 else None
 
+    def _has_marker(self, offset: int) -> bool:
+        """A compaction removes aborted records with their marker, older snapshots still name them.
+
+        A reader that is told of a transaction without marker would take the producer's next one for aborted.
+        """
+        segment = self._segment_of(offset)
+        position = segment.locate(offset, segment.size)
+        if position >= segment.size:
+            return False
+        header = batch.read_header(segment.read(position, batch.HEADER_BYTES))
+        return header.is_control and header.base_offset == offset
+
     def _segment_of(self, offset: int) -> Segment:
         return self.segments[max(bisect_right(self._bases, offset) - 1, 0)]
 
@@ -343,13 +357,16 @@ class PartitionLog:
         self.aborted = [entry for entry in self.aborted if entry.last_offset >= self.start_offset]
         return gone
 
-    def replace(self, old: list[Segment], new: Segment, cleaned_end: int) -> None:
+    def forget_aborted(self, cleaned_end: int) -> None:
+        """Everything below `cleaned_end` is compacted: neither records nor markers of these are left."""
+        self.aborted = [entry for entry in self.aborted if entry.last_offset >= cleaned_end]
+
+    def replace(self, old: list[Segment], new: Segment) -> None:
         """Put a compacted segment into the place of those that it was made from."""
         first = self.segments.index(old[0])
         self.segments[first : first + len(old)] = [new]
         self._bases = [segment.base_offset for segment in self.segments]
         self._marks = {self.high_watermark.offset: self.high_watermark}
-        self.aborted = [entry for entry in self.aborted if entry.last_offset >= cleaned_end]
 
     def size(self) -> int:
         """Bytes of all segments."""

@@ -7,6 +7,7 @@ remembered, a repeated one is answered with its first offset, anything else must
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -33,7 +34,7 @@ class ProducerSnapshot(msgspec.Struct, array_like=True):
     producer_id: int
     epoch: int
     updated_ms: int
-    batches: list[tuple[int, int, int]]
+    batches: Sequence[tuple[int, int, int]]
     open_since: int
 
 
@@ -70,7 +71,7 @@ class Producers:
         if header.producer_epoch < entry.epoch:
             raise SequenceError(
                 "invalid_producer_epoch",
-                f"producer {header.producer_id} writes with epoch {header.producer_epoch}, now it is {entry.epoch}",
+                f"producer {header.producer_id} has epoch {header.producer_epoch}, the newest is {entry.epoch}",
             )
         if header.producer_epoch > entry.epoch:
             if header.base_sequence != 0:
@@ -113,7 +114,7 @@ class Producers:
 
     def snapshot(self) -> list[ProducerSnapshot]:
         return [
-            ProducerSnapshot(producer_id, e.epoch, e.updated_ms, [tuple(b) for b in e.batches], e.open_since)
+            ProducerSnapshot(producer_id, e.epoch, e.updated_ms, list(e.batches), e.open_since)
             for producer_id, e in self._entries.items()
         ]
 

@@ -47,7 +47,7 @@ def recover(directory: Path, settings: LogSettings) -> Recovered:
     interval = settings.index_interval_bytes
     if not bases:
         fresh = Segment(directory, 0, interval)
-        _ = fresh.fd
+        fresh.create()
         sync_directory(directory)
         return Recovered([fresh], Producers(), [], 0)
     segments = [Segment(directory, base, interval) for base in bases]

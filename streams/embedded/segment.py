@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +46,7 @@ class Snapshot(msgspec.Struct, array_like=True):
     index_positions: bytes
     index_timestamps: bytes
     producers: list[ProducerSnapshot]
-    aborted: list[tuple[int, int, int]]
+    aborted: Sequence[tuple[int, int, int]]
 
 
 def segment_path(directory: Path, base_offset: int) -> Path:
@@ -110,8 +111,20 @@ class Segment:
     def fd(self) -> int:
         """The open file; opened on first use."""
         if self._fd < 0:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         return self._fd
+
+    def create(self) -> None:
+        """Make the file, empty."""
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def write_pending(self) -> None:
+        """Write what was appended, not yet synced."""
+        buffers, self.pending = self.pending, []
+        write_fully(self.fd, buffers)
+
+    def sync(self) -> None:
+        os.fsync(self.fd)
 
     @property
     def is_open(self) -> bool:
@@ -201,7 +214,7 @@ class Segment:
                 self._positions.tobytes(),
                 self._timestamps.tobytes(),
                 producers,
-                [tuple(entry) for entry in aborted],
+                aborted,
             )
         )
         return _SNAPSHOT_MAGIC + crc32c(body).to_bytes(4, "big") + body
@@ -255,6 +268,14 @@ def write_snapshot(log_path: Path, content: bytes) -> None:
     scratch = target.with_suffix(SNAPSHOT_SUFFIX + ".new")
     scratch.write_bytes(content)
     scratch.replace(target)
+
+
+def write_file_synced(path: Path, content: bytes) -> None:
+    """Write a file so that its content is on disk on return; its name is not yet."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_snapshot(log_path: Path) -> Snapshot | None:

@@ -128,7 +128,9 @@ class Connection(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("peername")
         self._host = str(peer[0]) if peer else ""
         if len(self._connections) >= self._settings.connections_max:
-            logger.warning("connection from %s refused, connections_max is %d", peer, self._settings.connections_max)
+            logger.warning(
+                "connection from %s refused, connections_max is %d", peer, self._settings.connections_max
+            )
             transport.close()
             return
         self._connections.add(self)
@@ -238,7 +240,9 @@ class Connection(asyncio.BufferedProtocol):
         """Stop reading the socket while requests wait, so that the client's own buffers fill up."""
         if self._transport is None or self._transport.is_closing():
             return
-        backlog = len(self._frames) >= self._settings.pipeline_max or (self._waits_for_disk and bool(self._frames))
+        backlog = len(self._frames) >= self._settings.pipeline_max or (
+            self._waits_for_disk and bool(self._frames)
+        )
         if backlog and not self._paused_reading:
             self._paused_reading = True
             self._transport.pause_reading()
@@ -261,7 +265,9 @@ class Connection(asyncio.BufferedProtocol):
         self._held_up = True
         if header.api_key == _FETCH:
             fetch = read_fetch(memoryview(frame), header.body, header.version)
-            self._fetch = self._dispatcher.fetch.handle(fetch, header.version, self._responder(header, answer))
+            self._fetch = self._dispatcher.fetch.handle(
+                fetch, header.version, self._responder(header, answer)
+            )
         else:
             self._call(header, answer, bytes(frame))
 

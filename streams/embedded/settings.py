@@ -27,6 +27,8 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     delete_retention_ms: int = 24 * 3600 * 1000
     # Compact when at least half of the closed bytes are new since the last time: write amplification <= 2.
     dirty_ratio_min: float = 0.5
+    # Keys of one compaction, about 200 bytes each in the child process; more are done in several rounds.
+    compaction_keys_max: int = 2_000_000
     # Retention and compaction look this often; both are cheap when there is nothing to do.
     housekeeping_interval_s: float = 10.0
 

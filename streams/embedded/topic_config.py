@@ -99,7 +99,9 @@ def check_config(config: Mapping[str, str]) -> None:
     for name, value in config.items():
         check = _CHECKS.get(name)
         if check is None:
-            raise InvalidConfigError(f"{name}: no such topic setting here; known: {', '.join(sorted(_CHECKS))}")
+            raise InvalidConfigError(
+                f"{name}: no such topic setting here; known: {', '.join(sorted(_CHECKS))}"
+            )
         try:
             check(value)
         except ValueError as error:

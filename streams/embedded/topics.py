@@ -30,7 +30,9 @@ def is_valid_name(name: str) -> bool:
 class Topics:
     """All topics; the metadata store knows them, this class holds their logs."""
 
-    def __init__(self, data_dir: Path, settings: LogSettings, commit: GroupCommit, store: MetadataStore) -> None:
+    def __init__(
+        self, data_dir: Path, settings: LogSettings, commit: GroupCommit, store: MetadataStore
+    ) -> None:
         self._root = data_dir / "topics"
         self._settings = settings
         self._commit = commit
@@ -136,4 +138,6 @@ class Topics:
         known = {self._folder(topic).name for topic in self._store.state.topics.values()}
         for folder in self._root.glob("*"):
             if folder.name not in known:
-                logger.warning("%s belongs to no known topic and is left alone; remove it if it is not wanted", folder)
+                logger.warning(
+                    "%s belongs to no known topic and is left alone; remove it if it is not wanted", folder
+                )

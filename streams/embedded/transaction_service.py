@@ -1,4 +1,4 @@
-"""Makes the transaction coordinator's decisions happen: journal, markers, offsets, in an order that survives a crash.
+"""Makes the transaction coordinator's decisions happen, in an order that survives a crash.
 
 Completing a transaction:
 1. the decision goes to the journal and is synced: from here on it is final;
@@ -75,7 +75,9 @@ class TransactionService:
 
     # -- requests ------------------------------------------------------------------------------
 
-    async def init_producer(self, transactional_id: str, timeout_ms: int, producer_id: int, epoch: int) -> Transaction:
+    async def init_producer(
+        self, transactional_id: str, timeout_ms: int, producer_id: int, epoch: int
+    ) -> Transaction:
         """Make the caller the owner: the former owner's transaction is aborted, its epoch fenced.
 
         Raises ProtocolRefusalError.
@@ -92,7 +94,7 @@ class TransactionService:
     def add_partitions(
         self, transactional_id: str, producer_id: int, epoch: int, partitions: Iterable[tuple[str, int]]
     ) -> None:
-        """Partitions join. Not awaited: their records are acknowledged by a later commit cycle than this entry."""
+        """Partitions join. Not awaited: a commit cycle that acknowledges their records takes this entry too."""
         self._record(
             self._coordinator.add(transactional_id, producer_id, epoch, wall_ms(), partitions=partitions)
         )
@@ -109,7 +111,9 @@ class TransactionService:
 
     async def end(self, transactional_id: str, producer_id: int, epoch: int, *, commit: bool) -> None:
         """Commit or abort; on return the markers are on disk and visible."""
-        prepared = self._coordinator.end(transactional_id, producer_id, epoch, commit=commit, now_ms=wall_ms())
+        prepared = self._coordinator.end(
+            transactional_id, producer_id, epoch, commit=commit, now_ms=wall_ms()
+        )
         if prepared is not None:
             await self._complete(prepared)
 
@@ -120,7 +124,10 @@ class TransactionService:
             return "invalid_producer_id_mapping"
         if epoch != transaction.epoch:
             return "invalid_producer_epoch"
-        if transaction.state is not TransactionState.ONGOING or (topic, partition) not in transaction.partitions:
+        if (
+            transaction.state is not TransactionState.ONGOING
+            or (topic, partition) not in transaction.partitions
+        ):
             return "invalid_txn_state"
         return ""
 
@@ -139,7 +146,9 @@ class TransactionService:
         """Abort what has been open too long, forget what has not been used for long."""
         now = wall_ms()
         for prepared in self._coordinator.expired(now):
-            logger.info("transaction of %s aborted after %d ms", prepared.transactional_id, prepared.timeout_ms)
+            logger.info(
+                "transaction of %s aborted after %d ms", prepared.transactional_id, prepared.timeout_ms
+            )
             task = asyncio.get_running_loop().create_task(self._complete(prepared))
             self._completing.add(task)
             task.add_done_callback(self._finished)

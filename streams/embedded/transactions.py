@@ -82,7 +82,7 @@ class TransactionCoordinator:
     def init_producer(
         self, transactional_id: str, timeout_ms: int, producer_id: int, epoch: int, now_ms: int
     ) -> Transaction:
-        """The new state for a (new) owner; prepare_abort means: abort the former owner's first, then ask again.
+        """The new state for a (new) owner; prepare_abort: complete that first, then ask again.
 
         producer_id, epoch: what the client had before, or -1. Raises ProtocolRefusalError.
         """
@@ -122,7 +122,8 @@ class TransactionCoordinator:
         current = self._transactions.get(transactional_id)
         if current is None or current.producer_id != producer_id:
             raise ProtocolRefusalError(
-                "invalid_producer_id_mapping", f"{transactional_id!r} does not belong to producer {producer_id}"
+                "invalid_producer_id_mapping",
+                f"{transactional_id!r} does not belong to producer {producer_id}",
             )
         if current.epoch != epoch:
             raise ProtocolRefusalError(
@@ -161,7 +162,12 @@ class TransactionCoordinator:
         )
 
     def add_offsets(
-        self, transactional_id: str, producer_id: int, epoch: int, offsets: Iterable[PendingOffset], now_ms: int
+        self,
+        transactional_id: str,
+        producer_id: int,
+        epoch: int,
+        offsets: Iterable[PendingOffset],
+        now_ms: int,
     ) -> Transaction:
         """Offsets of a group that has joined; they count when the transaction commits."""
         current = self.owned(transactional_id, producer_id, epoch)
@@ -183,7 +189,8 @@ class TransactionCoordinator:
             raise ProtocolRefusalError("concurrent_transactions", f"{transactional_id} is being completed")
         if current.state is not TransactionState.ONGOING:
             raise ProtocolRefusalError(
-                "invalid_txn_state", f"{transactional_id} is {current.state.value}, nothing to {prepared.value[8:]}"
+                "invalid_txn_state",
+                f"{transactional_id} is {current.state.value}, nothing to {prepared.value[8:]}",
             )
         return msgspec.structs.replace(current, state=prepared, updated_ms=now_ms)
 
