@@ -15,8 +15,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +50,8 @@ NO_GENRE: Final = "(no genres listed)"
 LOWEST_AGE: Final = 5
 
 
-class Ratings(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Ratings:
     """Ratings in order of time. users, items: dictionaries that user u32[n] and item u32[n] index.
 
     stars: f64[n]. ts_ms: i64[n].
@@ -69,7 +71,7 @@ class Ratings(NamedTuple):
         """The same ratings with the newest one at `newest_ms`, distances kept."""
         if not len(self):
             return self
-        return self._replace(ts_ms=self.ts_ms + (newest_ms - int(self.ts_ms.max())))
+        return replace(self, ts_ms=self.ts_ms + (newest_ms - int(self.ts_ms.max())))
 
 
 def read_users(files: MovieLensFiles, refusals: Refusals) -> Iterator[Entry]:

@@ -27,14 +27,12 @@ def log_id(brokers: str) -> str:
     Raises ImporterError when the log does not answer.
     """
     try:
-        cluster_id = (
-            AdminClient({"bootstrap.servers": brokers}).list_topics(timeout=METADATA_TIMEOUT_S).cluster_id
-        )
+        metadata = AdminClient({"bootstrap.servers": brokers}).list_topics(timeout=METADATA_TIMEOUT_S)
     except KafkaException as error:
         raise ImporterError(
             f"no answer from the log at {brokers} ({error}); is `tidal up` running?"
         ) from error
-    return str(cluster_id)
+    return str(metadata.cluster_id)
 
 
 class _State(msgspec.Struct):
