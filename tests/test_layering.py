@@ -1,4 +1,4 @@
-"""The import arrow: schemas ← streams ← materializers ← queryd ← benchmarks ← tidal."""
+"""The import arrow: schemas ← streams ← materializers ← queryd ← tidal ← benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-ARROW = ("schemas", "streams", "materializers", "queryd", "benchmarks", "tidal")
+ARROW = ("schemas", "streams", "materializers", "queryd", "tidal", "benchmarks")
 
 # The read side of the table layer has nothing to do with the agents that write it.
 FORBIDDEN_MODULES = {

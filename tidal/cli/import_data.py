@@ -20,9 +20,9 @@ from tidal.cli.connection import BrokersOption, DataOption, HttpOption, KeyOptio
 from tidal.cli.output import console, print_json, say
 from tidal.client import Client
 from tidal.importers import movielens_import, plain_files
-from tidal.importers.publishing import Publisher
 from tidal.importers.resume import ResumeFile, log_id
 from tidal.importers.rows import Refusals
+from tidal.publishing import Publisher
 from tidal.visibility import wait_visible
 
 # The whole of a million events on a small machine, with a wide margin.

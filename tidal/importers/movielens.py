@@ -27,7 +27,8 @@ from schemas.records.columns import EventColumns
 from schemas.weights import to_micro
 from tidal.importers.genre_vectors import genre_vector
 from tidal.importers.movielens_files import Columns, MovieLensFiles
-from tidal.importers.rows import Entry, Refusals, Row
+from tidal.importers.rows import Refusals, Row
+from tidal.publishing import Entry
 
 SIGNALS: Final = ("view", "rate", "like", "skip")
 DIMENSIONS: Final = ("gender", "age", "occupation")

@@ -19,9 +19,9 @@ from tidal.importers.movielens import (
     read_users,
 )
 from tidal.importers.movielens_files import find_files
-from tidal.importers.publishing import ROWS_PER_STEP, Publisher, Step
 from tidal.importers.resume import ResumeFile
 from tidal.importers.rows import Refusals
+from tidal.publishing import ROWS_PER_STEP, Publisher, Step
 
 SCHEMA_FILE: Final = Path(__file__).parent / "schemas" / "movielens.yaml"
 EMBEDDING_SLOT: Final = "content"

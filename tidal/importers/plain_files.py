@@ -24,8 +24,8 @@ from schemas.model import EntityDef, EntityKind, FieldType, Schema
 from schemas.records.columns import EventColumns
 from schemas.records.decode import decode_records
 from schemas.records.entities import decode_entity
-from tidal.importers.publishing import ROWS_PER_STEP, Step
-from tidal.importers.rows import Entry, ImporterError, Refusals, open_text
+from tidal.importers.rows import ImporterError, Refusals, open_text
+from tidal.publishing import ROWS_PER_STEP, Entry, Step
 
 TAG_DELIMITER: Final = "|"
 TRUE_WORDS: Final = frozenset({"true", "yes", "1"})

@@ -6,7 +6,7 @@ import csv
 import gzip
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 from schemas.errors import TidalError
 
@@ -23,13 +23,6 @@ class Row(NamedTuple):
 
     line: int
     fields: list[str]
-
-
-class Entry(NamedTuple):
-    """One entity record to be published, and the line that it comes from."""
-
-    line: int
-    record: dict[str, Any]
 
 
 class Refusal(NamedTuple):

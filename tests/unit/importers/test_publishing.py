@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from schemas.records.columns import EventColumns
-from tidal.importers.publishing import Publisher, Step
 from tidal.importers.resume import ResumeFile
-from tidal.importers.rows import Entry, ImporterError
+from tidal.importers.rows import ImporterError
+from tidal.publishing import Entry, Publisher, Step
 
 from .conftest import RecordingLog
 

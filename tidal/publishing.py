@@ -1,4 +1,4 @@
-"""Sends the records and events of an import to the log, with progress, and remembers how far it came."""
+"""Sends many records and events to the log, with progress, and remembers how far it came."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from rich.console import Console
 from schemas.errors import RecordError
 from schemas.records.columns import EventColumns
 from streams.positions import Position, Positions
-from tidal.importers.resume import ResumeFile
-from tidal.importers.rows import Entry
 from tidal.progress import progress
 
 RECORDS_PER_STEP: Final = 500
@@ -24,11 +22,37 @@ STEPS_IN_FLIGHT_MAX: Final = 4
 
 
 class LogWriter(Protocol):
-    """What an import needs of the producer."""
+    """What is needed of the producer."""
 
     def put_entity(self, kind: str, id: str, record: Mapping[str, Any] | None) -> Future[Position]: ...
 
     def publish_columns(self, columns: EventColumns) -> Future[list[Position]]: ...
+
+
+class Entry(NamedTuple):
+    """One entity record to be published, and the line of the file that it comes from."""
+
+    line: int
+    record: dict[str, Any]
+
+
+class Memory(Protocol):
+    """Remembers how many rows of each phase the log has acknowledged."""
+
+    def done(self, phase: str) -> int: ...
+
+    def record(self, phase: str, rows: int) -> None: ...
+
+
+class NoMemory:
+    """For what is published from the start every time."""
+
+    def done(self, phase: str) -> int:
+        """Nothing is done yet."""
+        return 0
+
+    def record(self, phase: str, rows: int) -> None:
+        """Forgets it."""
 
 
 class Step(NamedTuple):
@@ -39,11 +63,11 @@ class Step(NamedTuple):
 
 
 class Publisher:
-    """Publishes the phases of one import in turn; `positions` is where its newest records are in the log."""
+    """Publishes one phase after the other; `positions` is where its newest records are in the log."""
 
-    def __init__(self, writer: LogWriter, resume: ResumeFile, console: Console) -> None:
+    def __init__(self, writer: LogWriter, memory: Memory, console: Console) -> None:
         self._writer = writer
-        self._resume = resume
+        self._memory = memory
         self._console = console
         self._positions = Positions(())
 
@@ -60,12 +84,12 @@ class Publisher:
         `refuse(line, reason)` is told of each record that the producer does not take.
         """
         phase, total = f"{kind}s", len(entries)
-        done = min(self._resume.done(phase), total)
+        done = min(self._memory.done(phase), total)
         with progress(self._console, phase, total, done) as advance:
             for start in range(done, total, RECORDS_PER_STEP):
                 step = entries[start : start + RECORDS_PER_STEP]
                 self._advance([future.result() for future in self._put_all(kind, step, refuse)])
-                self._resume.record(phase, start + len(step))
+                self._memory.record(phase, start + len(step))
                 advance(len(step))
 
     def _put_all(
@@ -81,7 +105,7 @@ class Publisher:
 
     def publish_events(self, phase: str, total: int, steps_from: Callable[[int], Iterable[Step]]) -> None:
         """Publishes the events of `total` rows; `steps_from(row)` gives the steps that begin at a row."""
-        done = min(self._resume.done(phase), total)
+        done = min(self._memory.done(phase), total)
         in_flight: deque[tuple[int, Future[list[Position]]]] = deque()
         with progress(self._console, phase, total, done) as advance:
 
@@ -89,7 +113,7 @@ class Publisher:
                 nonlocal done
                 stop, acknowledged = in_flight.popleft()
                 self._advance(acknowledged.result())
-                self._resume.record(phase, stop)
+                self._memory.record(phase, stop)
                 advance(stop - done)
                 done = stop
 
