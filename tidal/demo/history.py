@@ -1,4 +1,4 @@
-"""What the raw log says, in plain Python: loops over events, dictionaries, and the formulas as they are defined.
+"""What the raw log says, in plain Python: loops over events, dictionaries, and the formulas as defined.
 
 Nothing here shares code with the engine's views. It is slow and simple on purpose: the demo's answers are
 held against it.
