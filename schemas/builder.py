@@ -33,11 +33,11 @@ class SchemaBuilder:
             self._document["extends"] = "none"
 
     def item(self, **parts: Any) -> Self:
-        """What items have: ``fields={"title": "text"}``, ``embeddings={"content": {"dim": 384}}``, ``strict``."""
+        """What items have: ``fields={"title": "text"}``, ``embeddings={"content": {"dim": 384}}``."""
         return self._entity("item", parts)
 
     def user(self, **parts: Any) -> Self:
-        """What users have: ``fields``, ``dimensions={"age": {"buckets": {"18-24": [18, 24]}}}``, ``strict``."""
+        """What users have: ``fields``, ``dimensions={"age": {"buckets": {"18-24": [18, 24]}}}``."""
         return self._entity("user", parts)
 
     def creator(self, **parts: Any) -> Self:
@@ -45,8 +45,11 @@ class SchemaBuilder:
         return self._entity("creator", parts)
 
     def signal(self, name: str, **parts: Any) -> Self:
-        """A kind of event: ``category``, ``polarity``, ``decay={"exponential": ["24h"]}``, ``windows``, ``state``,
-        ``clears``, ``relationship={"interaction_weight": 0.1}``, ``preference``, ``value_range``, ``dedup``."""
+        """A kind of event.
+
+        ``category``, ``polarity``, ``decay={"exponential": ["24h"]}``, ``windows``, ``state``, ``clears``,
+        ``relationship={"interaction_weight": 0.1}``, ``preference``, ``value_range``, ``dedup``.
+        """
         return self._add("signals", name, parts)
 
     def relationship(self, name: str, **parts: Any) -> Self:
@@ -67,7 +70,7 @@ class SchemaBuilder:
         return self._add("cohorts", name, predicate)
 
     def profile(self, name: str, **parts: Any) -> Self:
-        """One version of a ranking: ``extends``, ``version``, ``signal``, ``window``, ``sources``, ``terms`` …
+        """One version of a ranking: ``extends``, ``version``, ``window``, ``sources``, ``terms`` …
 
         Calling it again with another ``version`` adds that version.
         """

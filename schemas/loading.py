@@ -7,12 +7,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from schemas.document_form import to_document
 from schemas.documents import parse_document
 from schemas.errors import Problem, SchemaError
 from schemas.interpret import interpret
 from schemas.model import Schema
 from schemas.node import Report
 from schemas.validation import validate
+
+__all__ = ["default_document", "load_schema", "to_document"]
 
 _DEFAULT_FILE: Final = Path(__file__).parent / "default.yaml"
 _MERGED_BY_NAME: Final = ("signals", "relationships", "segments", "cohorts", "profiles", "limits")

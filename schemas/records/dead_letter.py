@@ -46,7 +46,7 @@ def dead_letter(
     )
 
 
-def to_headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
+def letter_headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
     """The headers of the dead-letter record; its value is the refused bytes, its key the original key."""
     texts = {
         "topic": letter.topic,
@@ -61,8 +61,8 @@ def to_headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
     return [(_PREFIX + name, _bounded(text)) for name, text in texts.items()]
 
 
-def from_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> DeadLetter:
-    """The dead letter that ``to_headers`` wrote.
+def letter_from_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> DeadLetter:
+    """The dead letter that ``letter_headers`` wrote.
 
     Raises:
         RecordError: ``missing_field`` or ``wrong_type``: the record was not written by Tidal.
