@@ -71,7 +71,7 @@ class Producers:
         if header.producer_epoch < entry.epoch:
             raise SequenceError(
                 "invalid_producer_epoch",
-                f"producer {header.producer_id} has epoch {header.producer_epoch}, the newest is {entry.epoch}",
+                f"producer {header.producer_id}: epoch {header.producer_epoch}, newest {entry.epoch}",
             )
         if header.producer_epoch > entry.epoch:
             if header.base_sequence != 0:

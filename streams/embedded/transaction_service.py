@@ -94,7 +94,7 @@ class TransactionService:
     def add_partitions(
         self, transactional_id: str, producer_id: int, epoch: int, partitions: Iterable[tuple[str, int]]
     ) -> None:
-        """Partitions join. Not awaited: a commit cycle that acknowledges their records takes this entry too."""
+        """Partitions join. Not awaited: no commit cycle acknowledges their records without this entry."""
         self._record(
             self._coordinator.add(transactional_id, producer_id, epoch, wall_ms(), partitions=partitions)
         )
