@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -25,7 +25,7 @@ def load_sections(
     env: Mapping[str, str] | None = None,
     toml_path: Path | None = DEFAULT_FILE,
 ) -> tuple[S, dict[str, str]]:
-    """An instance of ``root``, a struct whose fields are structs with defaults, and where each value came from.
+    """An instance of ``root`` (a struct of structs with defaults), and where each value came from.
 
     See ``schemas.settings.load_settings``.
     """
