@@ -149,7 +149,7 @@ class CountCube:
         Raises:
             NotHot: ``wanted`` begins before the hot horizon and is not all time.
         """
-        if not self._is_hot(wanted):
+        if not self.is_hot(wanted):
             raise NotHot
         store = self._signals.setdefault(signal, _SignalCells())
         identity = (signal, label, int(wanted.minutes), key)
@@ -161,6 +161,20 @@ class CountCube:
         self._standing[identity] = standing
         self._evict()
         return standing
+
+    def frozen(self, wanted: BucketRange, cells: Cells) -> StandingSum:
+        """Sums of cells that were read from the cold tier, for the reply at hand alone."""
+        self.items = max(self.items, int(cells.item.max()) + 1 if len(cells) else 0)
+        nothing = np.zeros(self.items, dtype=np.int64)
+        standing = StandingSum(wanted, nothing, nothing.copy(), self._sequence, self._generation)
+        _scatter(standing, cells, 1)
+        return standing
+
+    def is_hot(self, wanted: BucketRange) -> bool:
+        """Whether every cell of the range is still apart in memory."""
+        if wanted.low == ALL_TIME.low:
+            return wanted.high == ALL_TIME.high
+        return wanted.low >= (self._horizon_minute if wanted.minutes else self._horizon_hour)
 
     def expire(self, now_ms: int, hot_hours: int) -> None:
         """Move hours older than ``hot_hours`` into the archive, and forget minutes older than two windows."""
@@ -199,16 +213,11 @@ class CountCube:
                 total += int(cells.sum[rows].sum())
         return count, total
 
-    def _is_hot(self, wanted: BucketRange) -> bool:
-        if wanted.low == ALL_TIME.low:
-            return wanted.high == ALL_TIME.high
-        return wanted.low >= (self._horizon_minute if wanted.minutes else self._horizon_hour)
-
     def _can_follow(self, standing: StandingSum, store: _SignalCells, wanted: BucketRange) -> bool:
         had = standing.range
         return (
             standing.generation == self._generation
-            and self._is_hot(had)  # else what must be subtracted is in the archive
+            and self.is_hot(had)  # else what must be subtracted is in the archive
             and standing.sequence >= store.log_begins
             and had.low <= wanted.low <= had.high
             and had.high <= wanted.high

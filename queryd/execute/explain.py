@@ -1,0 +1,64 @@
+"""EXPLAIN: the plan in words and numbers, before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from queryd.execute.context import Context
+from queryd.execute.pipeline import pool_of
+from queryd.execute.predicates import estimate
+from queryd.execute.sources import EXACT_NEIGHBOURS_MAX
+from queryd.language.text import to_text
+from schemas.predicate_text import to_text as predicate_text
+
+
+def plan_steps(context: Context) -> list[dict[str, Any]]:
+    """Steps in the order of execution, each with an estimate of the rows that it leaves."""
+    plan = context.plan
+    left = context.items if plan.filter is None else estimate(plan.filter, context)
+    steps: list[dict[str, Any]] = [{"stage": "parse", "name": "query", "text": to_text(plan.query)}]
+    steps.append({"stage": "profile", "name": plan.profile_reference, "window": plan.window, "signal": _signal(context)})
+    if plan.cohort is not None:
+        profiles = int(context.hot.profiles.mask(plan.cohort).sum())
+        steps.append(
+            {
+                "stage": "cohort",
+                "name": predicate_text(plan.cohort),
+                "estimator": "exact",
+                "why": f"{profiles} of {len(context.hot.profiles)} profiles satisfy it; their counts are summed",
+            }
+        )
+    if plan.filter is not None:
+        steps.append(
+            {
+                "stage": "filter",
+                "name": predicate_text(plan.filter),
+                "estimate": left,
+                "runs": "before retrieval",
+                "why": "a mask over all items costs less than asking a source twice",
+            }
+        )
+    for reference in plan.sources:
+        steps.append(
+            {
+                "stage": "source",
+                "name": reference.source,
+                "estimate": min(left, pool_of(reference.limit, context.needed)),
+                **_how(reference.source, left),
+            }
+        )
+    for term in plan.terms:
+        steps.append({"stage": "scorer", "name": term.term, "weight": term.weight, "signal": term.signal})
+    steps.append({"stage": "selector", "name": "page", "estimate": min(left, plan.limit)})
+    return steps
+
+
+def _signal(context: Context) -> str:
+    return context.hot.schema.signal_list[context.plan.signal].name
+
+
+def _how(source: str, left: int) -> dict[str, str]:
+    if source.endswith("neighbours"):
+        exact = left <= EXACT_NEIGHBOURS_MAX
+        return {"method": "exact" if exact else "index", "why": f"about {left} items are allowed"}
+    return {"method": "column" if source != "text" else "index"}

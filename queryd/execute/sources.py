@@ -1,0 +1,272 @@
+"""Sources: where candidates come from. Each returns its best among the items that the filters allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from queryd.errors import QueryError
+from queryd.execute.candidates import NOTHING, Retrieved
+from queryd.execute.context import Context
+from queryd.execute.filters import of_creators
+from queryd.hot.arrays import F32, F64, U32, Mask
+from queryd.hot.embeddings import EmbeddingMatrix
+from queryd.hot.fields import ABSENT_TIME
+from queryd.ranking.order import top
+
+EXACT_NEIGHBOURS_MAX = 20_000
+"""Up to so many allowed items, exact search over the columns beats the index and cannot lose a hit."""
+TEXT_HITS_MAX = 10_000
+TEXT_AMONG_MAX = 50_000
+_SCANNED_TITLES_MAX = 2_000
+_ASKED_TIMES_MAX = 4
+
+
+class Source(Protocol):
+    """Produces candidates with a source score."""
+
+    name: str
+
+    def enable(self, context: Context) -> bool:
+        """Whether it can produce anything for this query."""
+        ...
+
+    def retrieve(self, context: Context, limit: int) -> Retrieved:
+        """The best ``limit`` allowed items, score descending, then id."""
+        ...
+
+
+class Trending:
+    """Items with the most events of the plan's signal in its window and scope; score = velocity, exact."""
+
+    name = "trending"
+
+    def enable(self, context: Context) -> bool:
+        return True
+
+    def retrieve(self, context: Context, limit: int) -> Retrieved:
+        plan = context.plan
+        velocity = context.reads.velocity(plan.signal, plan.window, context.scope)
+        return _best(np.flatnonzero((velocity > 0) & context.allowed), velocity, limit, context)
+
+
+class Top:
+    """As trending, and the score is the count."""
+
+    name = "top"
+
+    def enable(self, context: Context) -> bool:
+        return True
+
+    def retrieve(self, context: Context, limit: int) -> Retrieved:
+        plan = context.plan
+        counts = context.reads.counts(plan.signal, plan.window, context.scope).astype(np.float64)
+        return _best(np.flatnonzero((counts > 0) & context.allowed), counts, limit, context)
+
+
+class ByAge:
+    """Every allowed item by created_at; score = ± epoch ms, 0 where unknown."""
+
+    def __init__(self, name: str, sign: int) -> None:
+        self.name = name
+        self._sign = sign
+
+    def enable(self, context: Context) -> bool:
+        return True
+
+    def retrieve(self, context: Context, limit: int) -> Retrieved:
+        rows = np.flatnonzero(context.allowed)
+        created = context.hot.items.created_column()
+        scores = np.where(created == ABSENT_TIME, 0, created).astype(np.float64) * self._sign
+        return _best(rows, scores, limit, context)
+
+
+class Following:
+    """Items of followed creators, newest first."""
+
+    name = "following"
+
+    def enable(self, context: Context) -> bool:
+        return context.user is not None
+
+    def retrieve(self, context: Context, limit: int) -> Retrieved:
+        assert context.user is not None
+        followed = of_creators(context.users.followed(context.user, context.at_ms), context)
+        created = context.hot.items.created_column()
+        scores = np.where(created == ABSENT_TIME, 0, created).astype(np.float64)
+        return _best(np.flatnonzero(followed & context.allowed), scores, limit, context)
+
+
+class PreferenceNeighbours:
+    """Nearest to what the user has come to prefer (long-term vector); a user without one has none."""
+
+    name = "preference_neighbours"
+
+    def enable(self, context: Context) -> bool:
+        return bool(context.preferences)
+
+    def retrieve(self, context: Context, limit: int) -> Retrieved:
+        slot, preference = next(iter(context.preferences.items()))
+        return neighbours(context, slot, preference.long, limit)
+
+
+class ItemNeighbours:
+    """Nearest to an item (SIMILAR TO, LIKE) or to a given vector; the item itself is left out."""
+
+    name = "item_neighbours"
+
+    def enable(self, context: Context) -> bool:
+        return bool(context.hot.items.embeddings)
+
+    def retrieve(self, context: Context, limit: int) -> Retrieved:
+        query, within = context.plan.query, context.plan.within
+        slot, matrix = next(iter(context.hot.items.embeddings.items()))
+        if query.vector:
+            return neighbours(context, slot, _unit(query.vector, matrix), limit)
+        target = query.like if query.like is not None else within.target if within is not None else None
+        ordinal = None if target is None else context.hot.items.ordinals.find(target)
+        known = np.array([] if ordinal is None else [ordinal], dtype=np.uint32)
+        if not matrix.has(known).all() or not len(known):
+            context.report.warn(f"the item {target!r} has no embedding in slot {slot!r}: it has no neighbours")
+            return NOTHING
+        context.allowed[known] = False
+        return neighbours(context, slot, matrix.rows(known)[0], limit)
+
+
+class Text:
+    """Matches of the search text; score = BM25."""
+
+    name = "text"
+
+    def enable(self, context: Context) -> bool:
+        return context.plan.query.text is not None
+
+    def retrieve(self, context: Context, limit: int) -> Retrieved:
+        text = context.plan.query.text
+        assert text is not None
+        why = context.text.unavailable
+        if why is not None:
+            context.report.degrade("text", why)
+            return _scanned_titles(context, text)
+        hits = context.text.search(text, TEXT_HITS_MAX)
+        allowed = context.allowed[hits.ordinals]
+        if hits.total > len(hits.ordinals):
+            among = np.flatnonzero(context.allowed).astype(np.uint32)
+            if len(among) <= TEXT_AMONG_MAX:  # else the best hits of all are a fair sample of the allowed
+                hits = context.text.search(text, TEXT_HITS_MAX, among)
+                allowed = np.ones(len(hits.ordinals), dtype=np.bool_)
+        for warning in hits.warnings:
+            context.report.warn(warning)
+        ordinals, scores = hits.ordinals[allowed], hits.scores[allowed]
+        return Retrieved(ordinals, scores, len(ordinals), exact=hits.total <= TEXT_HITS_MAX)
+
+
+class Random:
+    """Every allowed item in an order that the seed fixes; score in 0..1."""
+
+    name = "random"
+
+    def enable(self, context: Context) -> bool:
+        return True
+
+    def retrieve(self, context: Context, limit: int) -> Retrieved:
+        keys = context.hot.items.ordinals.entity_ids[: context.items]
+        scores = mixed(keys ^ np.uint64(context.seed & 0xFFFFFFFFFFFFFFFF)) / 2.0**64
+        return _best(np.flatnonzero(context.allowed), scores, limit, context)
+
+
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        Trending(),
+        Top(),
+        ByAge("newest", 1),
+        ByAge("oldest", -1),
+        ByAge("matching", 1),
+        Following(),
+        PreferenceNeighbours(),
+        ItemNeighbours(),
+        Text(),
+        Random(),
+    )
+}
+
+
+def neighbours(context: Context, slot: str, vector: F32, limit: int) -> Retrieved:
+    """Allowed items nearest to ``vector``: exact for few allowed items, else by the index, asked wider until
+    enough of its hits are allowed, and exact again where even that leaves too few."""
+    matrix = context.hot.items.embeddings[slot]
+    allowed_count = int(np.count_nonzero(context.allowed))
+    why = context.vectors.unavailable(slot)
+    if len(matrix) > EXACT_NEIGHBOURS_MAX < allowed_count:
+        if why is None:
+            found = _asked_wider(context, slot, vector, limit)
+            if found is not None:
+                return found
+        else:
+            context.report.degrade("vector", why)
+            return NOTHING
+    ordinals, scores = matrix.nearest(vector, limit, _sized(context.allowed, context.items))
+    return Retrieved(ordinals, scores, min(allowed_count, len(matrix)))
+
+
+def _asked_wider(context: Context, slot: str, vector: F32, limit: int) -> Retrieved | None:
+    asked = limit
+    for _ in range(_ASKED_TIMES_MAX):
+        ordinals, _ = context.vectors.nearest(slot, vector, asked)
+        kept = ordinals[context.allowed[ordinals]]
+        if len(kept) >= limit:
+            # Scored again from the columns: the index may be quantised, and ties must not depend on it.
+            scores = context.hot.items.embeddings[slot].similarity(kept, vector)
+            chosen = top(kept, scores, limit, context.hot.items.ordinals)
+            return Retrieved(kept[chosen], scores[chosen], int(np.count_nonzero(context.allowed)), exact=False)
+        asked *= 4
+    return None
+
+
+def mixed(keys: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """SplitMix64's finaliser: u64[n] to u64[n], every input bit reaching every output bit."""
+    with np.errstate(over="ignore"):
+        keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))
+
+
+def _best(rows: np.ndarray[tuple[int], np.dtype[np.intp]], scores: F64, limit: int, context: Context) -> Retrieved:
+    """The best ``limit`` of ``rows`` by a score column f64[items]."""
+    ordinals = rows.astype(np.uint32)
+    held = scores[rows]
+    chosen = top(ordinals, held, limit, context.hot.items.ordinals)
+    return Retrieved(ordinals[chosen], held[chosen], len(rows))
+
+
+def _unit(vector: tuple[float, ...], matrix: EmbeddingMatrix) -> F32:
+    if len(vector) != matrix.dim:
+        raise QueryError(f"the vector has {len(vector)} numbers", expected=[str(matrix.dim)])
+    given = np.array(vector, dtype=np.float32)
+    norm = float(np.linalg.norm(given))
+    if not np.isfinite(norm) or norm == 0:
+        raise QueryError("the vector has no direction", expected=["finite numbers, not all 0"])
+    unit: F32 = (given / norm).astype(np.float32)
+    return unit
+
+
+def _sized(mask: Mask, items: int) -> Mask:
+    return mask[:items]
+
+
+def _scanned_titles(context: Context, text: str) -> Retrieved:
+    """Without the index: the best trending (or newest) items whose title has a word of the text."""
+    words = [word for word in text.lower().split() if word]
+    order: Callable[[Context, int], Retrieved] = ByAge("newest", 1).retrieve
+    if any(source.source == "trending" for source in context.plan.sources):
+        order = Trending().retrieve
+    pool = order(context, _SCANNED_TITLES_MAX).ordinals
+    titles = [title.lower() for title in context.titles.titles(pool)]
+    found = np.array([sum(word in title for word in words) for title in titles], dtype=np.float64)
+    hit: U32 = pool[found > 0]
+    scores = found[found > 0]
+    best = top(hit, scores, len(hit), context.hot.items.ordinals)
+    return Retrieved(hit[best], scores[best], len(hit), exact=False)

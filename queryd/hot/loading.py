@@ -1,0 +1,261 @@
+"""From rows and feed sections to hot columns: the first scan of a partition, and each change after it.
+
+Both go through the same scatter functions, so a column that was scanned and one that was fed are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from materializers.materializer import Scope
+from materializers.rows import cells as cell_rows
+from materializers.rows.blocks import BlockColumns, decode_block, decode_deltas
+from materializers.rows.entities import (
+    ENTITIES_SECTION,
+    TABLE_OF_KIND,
+    decode_entity_changes,
+    decode_entity_row,
+)
+from materializers.rows.ordinals import (
+    ITEM_IDS,
+    ITEM_PROFILES,
+    USER_ITEMS,
+    decode_new_ordinals,
+    decode_ordinal,
+)
+from materializers.tables.feed import OWNERSHIP_SECTION, Change, Section, decode_ownership_change
+from queryd.hot.arrays import I64, U32, U64
+from queryd.hot.buckets import Cells
+from queryd.hot.cold import COHORT_BLOCKS, GLOBAL_BLOCKS, hour_of
+from queryd.hot.columns import NOT_MAPPED, HotColumns, OrdinalMap
+from queryd.hot.cube import CountCube
+from queryd.hot.items import ItemWrite
+from queryd.hot.tables import Tables
+from schemas.errors import RecordError
+from schemas.keys import split_row_key
+from schemas.records.entities import EntityRecord, decode_entity
+
+_ROWS_AT_ONCE = 4096
+_MINUTES_IN_HOUR = 60
+_MINUTE = 0  # Resolution.MINUTE as it stands in a column
+
+EntitySink = Callable[[list[ItemWrite]], None]
+
+
+class Loader:
+    """Fills and follows the hot columns.
+
+    Args:
+        sink: is given the item records of each step, after the columns have them (text and vector indexes).
+    """
+
+    def __init__(self, tables: Tables, hot: HotColumns, sink: EntitySink) -> None:
+        self._tables = tables
+        self._hot = hot
+        self._sink = sink
+        self.records_unreadable = 0
+
+    def scan(self) -> Iterator[str]:
+        """Read every table once; yields what it does between bounded steps, so that the caller may pause."""
+        for partition in self._tables.partitions(Scope.ENTITY):
+            yield from self._scan_items(partition)
+        for partition in self._tables.partitions(Scope.USER):
+            yield from self._scan_user_ordinals(partition)
+        for partition in self._tables.partitions(Scope.ITEM):
+            yield from self.scan_item_partition(partition)
+
+    def scan_item_partition(self, partition: int) -> Iterator[str]:
+        """Read the counts of one item partition, whose old ones were dropped."""
+        maps = self._hot.item_maps, self._hot.profile_maps
+        for table, held, deal in (
+            (ITEM_IDS, maps[0], self._hot.items.ordinals.deal),
+            (ITEM_PROFILES, maps[1], self._hot.profiles.deal),
+        ):
+            yield from self._scan_ordinals(table, partition, held, deal)
+        yield from self._scan_cells(partition)
+        for table, cube in ((GLOBAL_BLOCKS, self._hot.everybody), (COHORT_BLOCKS, self._hot.by_profile)):
+            for key, value in self._tables.scan(table, partition):
+                minute, hour = hour_of(key)
+                self._count(cube, partition, decode_block(value), minute, hour)
+                yield f"{table} of partition {partition}"
+
+    def apply(self, changes: Sequence[Change]) -> Iterator[str]:
+        """Apply changes, all that there are up to the tables' last catch-up; yields between bounded steps.
+
+        A partition that was taken over is dropped and read anew, and nothing else of it is applied: what its
+        tables hold already contains every change in the batch.
+        """
+        sections = [section for change in changes for section in change.sections]
+        replaced = sorted({section.partition for section in sections if _taken_over(section)})
+        for section in sections:
+            if section.partition not in replaced:
+                self._apply(section)
+                yield section.name
+        for partition in replaced:
+            yield from self.read_anew(partition)
+
+    def read_anew(self, partition: int) -> Iterator[str]:
+        """Drop what is known of a partition and read its tables."""
+        self._hot.drop_item_partition(partition)
+        yield from self._scan_items(partition)
+        yield from self._scan_user_ordinals(partition)
+        yield from self.scan_item_partition(partition)
+
+    def _apply(self, section: Section) -> None:
+        name, partition, payload = section.name, section.partition, section.payload
+        if name == ITEM_IDS:
+            self._new_ordinals(payload, self._hot.item_maps, partition, self._hot.items.ordinals.deal)
+        elif name == ITEM_PROFILES:
+            self._new_ordinals(payload, self._hot.profile_maps, partition, self._hot.profiles.deal)
+        elif name == USER_ITEMS:
+            self._new_ordinals(payload, self._hot.user_item_maps, partition, self._hot.items.ordinals.deal)
+        elif name == cell_rows.SECTION:
+            changes = cell_rows.decode_changes(payload)
+            items = self._item_map(partition).translate(changes.item)
+            self._set_cells(items, changes.signal, changes.cells)
+        elif name == GLOBAL_BLOCKS:
+            self._deltas(self._hot.everybody, partition, payload)
+        elif name == COHORT_BLOCKS:
+            self._deltas(self._hot.by_profile, partition, payload)
+        elif name == ENTITIES_SECTION:
+            self._entity_changes(payload)
+
+    def _scan_items(self, partition: int) -> Iterator[str]:
+        writes: list[ItemWrite] = []
+        for _, value in self._tables.scan(TABLE_OF_KIND["item"], partition):
+            stored = decode_entity_row(value)
+            record = None if stored.status == "deleted" else self._record(stored.id, stored.raw)
+            writes.append(ItemWrite(stored.id, record))
+            if len(writes) == _ROWS_AT_ONCE // 16:
+                self._write_items(writes)
+                writes = []
+                yield f"items of partition {partition}"
+        self._write_items(writes)
+        yield f"items of partition {partition}"
+
+    def _entity_changes(self, payload: bytes) -> None:
+        self._write_items(
+            [
+                ItemWrite(change.id, None if change.raw is None else self._record(change.id, change.raw))
+                for change in decode_entity_changes(payload)
+                if change.kind == "item"
+            ]
+        )
+
+    def _write_items(self, writes: list[ItemWrite]) -> None:
+        if writes:
+            self._hot.items.apply(writes)
+            self._sink(writes)
+
+    def _record(self, id_: str, raw: bytes) -> EntityRecord | None:
+        """The record as the schema of today reads it; one that it refuses counts as absent."""
+        try:
+            return decode_entity("item", id_.encode(), raw, self._hot.schema)
+        except RecordError:
+            self.records_unreadable += 1
+            return None
+
+    def _scan_user_ordinals(self, partition: int) -> Iterator[str]:
+        yield from self._scan_ordinals(
+            USER_ITEMS, partition, self._hot.user_item_maps, self._hot.items.ordinals.deal
+        )
+
+    def _scan_ordinals(
+        self,
+        table: str,
+        partition: int,
+        maps: dict[int, OrdinalMap],
+        deal: Callable[[list[str]], U32],
+    ) -> Iterator[str]:
+        held = maps[partition] = OrdinalMap()
+        strings: list[str] = []
+        for _, value in self._tables.scan(table, partition):
+            strings.append(decode_ordinal(value))
+            if len(strings) == _ROWS_AT_ONCE:
+                held.set(len(held), deal(strings))
+                strings = []
+                yield f"{table} of partition {partition}"
+        held.set(len(held), deal(strings))
+
+    def _new_ordinals(
+        self, payload: bytes, maps: dict[int, OrdinalMap], partition: int, deal: Callable[[list[str]], U32]
+    ) -> None:
+        fresh = decode_new_ordinals(payload)
+        maps.setdefault(partition, OrdinalMap()).set(fresh.first, deal(fresh.strings))
+
+    def _scan_cells(self, partition: int) -> Iterator[str]:
+        keys: list[bytes] = []
+        values: list[bytes] = []
+        for key, value in self._tables.scan(cell_rows.TABLE, partition):
+            keys.append(key)
+            values.append(value)
+            if len(keys) == _ROWS_AT_ONCE:
+                self._scanned_cells(keys, values)
+                keys, values = [], []
+                yield f"{cell_rows.TABLE} of partition {partition}"
+        self._scanned_cells(keys, values)
+
+    def _scanned_cells(self, keys: list[bytes], values: list[bytes]) -> None:
+        if not keys:
+            return
+        parts = [split_row_key(key) for key in keys]
+        items: U64 = np.array([part[0] for part in parts], dtype=np.uint64)
+        codes: U32 = np.array([int.from_bytes(part[2], "big") for part in parts], dtype=np.uint32)
+        found = self._hot.items.ordinals.find_entities(items)
+        ordinals = np.where(found < 0, int(NOT_MAPPED), found).astype(np.uint32)
+        self._set_cells(ordinals, codes, cell_rows.decode_cells(values))
+
+    def _set_cells(self, items: U32, codes: U32, cells: cell_rows.Cells) -> None:
+        for code, rows in _groups(codes, items != NOT_MAPPED):
+            signal = self._hot.signal_index(code)
+            if signal is not None:
+                self._hot.decayed[signal].set(
+                    items[rows], cells.count[rows], cells.sum[rows], cells.ref_ms[rows], cells.acc[rows]
+                )
+
+    def _deltas(self, cube: CountCube, partition: int, payload: bytes) -> None:
+        deltas = decode_deltas(payload)
+        bucket = (deltas.resolution.astype(np.int64) << 32) | deltas.bucket
+        for value, rows in _groups(bucket, np.ones(len(bucket), dtype=np.bool_)):
+            minute_of_epoch = value & 0xFFFFFFFF
+            minute = minute_of_epoch if value >> 32 == _MINUTE else None
+            cells = deltas.cells
+            part = BlockColumns(
+                cells.item[rows],
+                cells.signal[rows],
+                None if cells.profile is None else cells.profile[rows],
+                cells.count[rows],
+                cells.sum[rows],
+            )
+            self._count(cube, partition, part, minute, minute_of_epoch // _MINUTES_IN_HOUR)
+
+    def _count(
+        self, cube: CountCube, partition: int, block: BlockColumns, minute: int | None, hour: int
+    ) -> None:
+        items = self._item_map(partition).translate(block.item)
+        known = items != NOT_MAPPED
+        profiles = None
+        if block.profile is not None:
+            profiles = self._hot.profile_maps.get(partition, OrdinalMap()).translate(block.profile)
+            known &= profiles != NOT_MAPPED
+        for code, rows in _groups(block.signal, known):
+            signal = self._hot.signal_index(code)
+            if signal is not None:
+                profile = None if profiles is None else profiles[rows]
+                cells = Cells(items[rows], profile, block.count[rows].astype(np.uint32), block.sum[rows])
+                cube.add(signal, cells, minute=minute, hour=hour)
+
+    def _item_map(self, partition: int) -> OrdinalMap:
+        return self._hot.item_maps.get(partition, OrdinalMap())
+
+
+def _taken_over(section: Section) -> bool:
+    return section.name == OWNERSHIP_SECTION and decode_ownership_change(section.payload).owned
+
+
+def _groups(values: U32 | I64, wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Iterator[tuple[int, I64]]:
+    """Each distinct value among the wanted rows, and those rows i64[m]."""
+    for value in np.unique(values[wanted]).tolist():
+        yield value, np.flatnonzero(wanted & (values == value))

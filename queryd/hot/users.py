@@ -1,0 +1,153 @@
+"""What the tables say of one user, read when a query needs it: states, preference, edges, hidden creators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from materializers.rows.entities import EDGES, decode_edge, edge_range
+from materializers.rows.preference import TABLE as PREFERENCE
+from materializers.rows.preference import Preference, decode_preference, preference_key
+from materializers.rows.relationships import ROW
+from materializers.rows.relationships import TABLE as RELATIONSHIPS
+from materializers.rows.relationships import decode_relationship, relationship_range
+from materializers.rows.user_state import TABLE as USER_STATE
+from materializers.rows.user_state import decode_state, state_range
+from queryd.hot.arrays import F64, I64, U32, U64
+from queryd.hot.columns import NOT_MAPPED, HotColumns, OrdinalMap
+from queryd.hot.tables import Tables
+from schemas.ids import entity_id
+from schemas.model import RelationshipDef
+from streams.partitioner import partition_for
+
+FAN_OUT_MAX = 10_000  # edges of one type that a query reads; a user who follows more is served the first
+
+
+class UserEdge(NamedTuple):
+    """An edge out of (or into) an entity; ``weight`` as decayed to the time of reading."""
+
+    type: str
+    source: str
+    target: str
+    weight: float
+    updated_ms: int
+
+
+class UserReader:
+    """Reads of one user's rows, each a point read or a short range.
+
+    Args:
+        partitions: partitions of the user-keyed topics.
+    """
+
+    def __init__(self, tables: Tables, hot: HotColumns, partitions: int) -> None:
+        self._tables = tables
+        self._hot = hot
+        self._partitions = partitions
+
+    def partition(self, id_: str) -> int:
+        """The partition of an id: where its rows are."""
+        return partition_for(id_.encode(), self._partitions)
+
+    def state(self, user: str, state: str) -> U32:
+        """queryd's ordinals of the user's items in a state, u32[n]."""
+        partition = self.partition(user)
+        code = self._hot.schema.states[state].code
+        rows = self._tables.scan(USER_STATE, partition, *state_range(entity_id(user), code))
+        bitmap = decode_state(value for _, value in rows)
+        if not bitmap:
+            return np.zeros(0, dtype=np.uint32)
+        local = np.asarray(bitmap.to_array(), dtype=np.uint32)
+        items = self._hot.user_item_maps.get(partition, OrdinalMap()).translate(local)
+        return items[items != NOT_MAPPED]
+
+    def preferences(self, user: str) -> dict[str, Preference]:
+        """The user's preference vectors by embedding slot; a slot without an update is absent."""
+        slots = list(self._hot.schema.entities["item"].embeddings)
+        partition, key = self.partition(user), entity_id(user)
+        rows = self._tables.get_many(PREFERENCE, [(partition, preference_key(key, slot)) for slot in slots])
+        return {
+            slot: decode_preference(row) for slot, row in zip(slots, rows, strict=True) if row is not None
+        }
+
+    def learnt(self, user: str, at_ms: int, types: Sequence[RelationshipDef] | None = None) -> list[UserEdge]:
+        """Edges that signals have taught, of some types (None: all), weights decayed to ``at_ms``."""
+        wanted = self._implicit() if types is None else [kind for kind in types if not kind.explicit]
+        key, partition = entity_id(user), self.partition(user)
+        edges: list[UserEdge] = []
+        for kind in wanted:
+            for _, value in self._tables.scan(RELATIONSHIPS, partition, *relationship_range(key, kind.code)):
+                stored = decode_relationship(value)
+                weight = faded(stored.weight, stored.updated_ms, at_ms, kind.half_life_ms)
+                edges.append(UserEdge(kind.name, user, stored.target, weight, stored.updated_ms))
+                if len(edges) >= FAN_OUT_MAX:
+                    return edges
+        return edges
+
+    def written(self, id_: str, kind: RelationshipDef, at_ms: int, *, outgoing: bool = True) -> list[UserEdge]:
+        """Explicit edges of one type out of an entity, or into it, weights decayed to ``at_ms``."""
+        start, end = edge_range(id_, kind.name, outgoing=outgoing)
+        partitions = [self.partition(id_)] if outgoing else range(self._partitions)
+        edges: list[UserEdge] = []
+        for partition in partitions:
+            for _, value in self._tables.scan(EDGES, partition, start, end):
+                stored = decode_edge(value)
+                weight = faded(stored.weight, stored.ts_ms, at_ms, kind.half_life_ms)
+                edges.append(UserEdge(kind.name, stored.source, stored.target, weight, stored.ts_ms))
+                if len(edges) >= FAN_OUT_MAX:
+                    return edges
+        return edges
+
+    def hidden_creators(self, user: str, at_ms: int) -> list[str]:
+        """Targets of the user's hiding edges (block, mute …)."""
+        hiding = [kind for kind in self._hot.schema.relationships.values() if kind.hides]
+        return [edge.target for kind in hiding for edge in self.written(user, kind, at_ms)]
+
+    def affinity(self, user: str, at_ms: int) -> tuple[U64, F64]:
+        """Targets (EntityIds u64[n]) and weights f64[n] of all edges that do not hide, decayed to ``at_ms``.
+
+        A target may occur once for each edge type.
+        """
+        targets: list[U64] = []
+        weights: list[F64] = []
+        key, partition = entity_id(user), self.partition(user)
+        for kind in self._implicit():
+            rows = list(self._tables.scan(RELATIONSHIPS, partition, *relationship_range(key, kind.code)))
+            if rows:
+                stored = ROW.decode([value for _, value in rows])
+                targets.append(np.array([int.from_bytes(row[-8:], "big") for row, _ in rows], dtype=np.uint64))
+                weights.append(_faded(stored["weight"], stored["updated_ms"], at_ms, kind.half_life_ms))
+        for kind in self._hot.schema.relationships.values():
+            if kind.explicit and not kind.hides:
+                edges = self.written(user, kind, at_ms)
+                targets.append(np.array([entity_id(edge.target) for edge in edges], dtype=np.uint64))
+                weights.append(np.array([edge.weight for edge in edges], dtype=np.float64))
+        return np.concatenate([_NO_TARGETS, *targets]), np.concatenate([_NO_WEIGHTS, *weights])
+
+    def followed(self, user: str, at_ms: int) -> list[str]:
+        """Targets of the user's explicit edges that do not hide."""
+        kinds = [kind for kind in self._hot.schema.relationships.values() if kind.explicit and not kind.hides]
+        return [edge.target for kind in kinds for edge in self.written(user, kind, at_ms)]
+
+    def _implicit(self) -> list[RelationshipDef]:
+        return [kind for kind in self._hot.schema.relationships.values() if not kind.explicit]
+
+
+def faded(weight: float, updated_ms: int, at_ms: int, half_life_ms: int | None) -> float:
+    """``weight · 2^(−(at − updated)/half-life)``; as it is without a half-life or before its update."""
+    if half_life_ms is None or at_ms <= updated_ms:
+        return weight
+    return float(weight * 2.0 ** (-(at_ms - updated_ms) / half_life_ms))
+
+
+def _faded(weights: F64, updated_ms: I64, at_ms: int, half_life_ms: int | None) -> F64:
+    """``faded`` of many: weights f64[n], updated_ms i64[n]."""
+    if half_life_ms is None:
+        return weights.astype(np.float64)
+    return weights * np.exp2(-np.maximum(at_ms - updated_ms, 0) / half_life_ms)
+
+
+_NO_TARGETS: U64 = np.zeros(0, dtype=np.uint64)
+_NO_WEIGHTS: F64 = np.zeros(0, dtype=np.float64)
