@@ -11,6 +11,8 @@ from typing import Any
 
 import faust
 import msgspec
+from aiokafka.errors import IllegalStateError
+from faust.types import TP
 
 from streams.faust import store, transport
 from streams.faust.owner import PartitionOwner
@@ -51,10 +53,24 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
     poll_records_max: int = 20_000
 
 
-class ShardApp(faust.App):  # type: ignore[misc]
+class ShardApp(faust.App):
     """A Faust application that knows who owns the state of its partitions."""
 
     partition_owner: PartitionOwner
+
+    async def resume(self, partition: int, positions: Mapping[str, int]) -> None:
+        """Deliver the partition's records from ``positions`` (topic -> offset) on, if it is still assigned."""
+        offsets = {TP(topic, partition): offset for topic, offset in positions.items()}
+        try:
+            for tp, offset in offsets.items():
+                await self.consumer.seek(tp, offset)
+        except IllegalStateError:  # a rebalance took it; its successor seeks for itself
+            return
+        self.consumer.resume_partitions(set(offsets))
+
+    def acknowledge(self, batch: Any) -> None:
+        """Release the offsets of a Faust event that an agent was given."""
+        batch.ack()
 
 
 def build_app(
@@ -73,7 +89,11 @@ def build_app(
     app.partition_owner = owner
     for index, (shard, (topics, handler)) in enumerate(agents.items()):
         app.Table(
-            shard, partitions=partitions, schema=BatchSchema(), options={"leads": index == 0}, value_type=bytes
+            shard,
+            partitions=partitions,
+            schema=BatchSchema(),
+            options={"leads": index == 0},
+            value_type=bytes,
         )
         _add_agent(app, owner, shard, topics, handler, partitions)
 
@@ -122,6 +142,7 @@ def _add_agent(
     channel = app.topic(*topics, schema=BatchSchema(), partitions=partitions, value_type=bytes)
 
     async def fold(stream: Any) -> None:
+        # No generator: Faust would then acknowledge what it takes from it.
         try:
             async for event in stream.noack().events():
                 await handler(event)
@@ -129,4 +150,5 @@ def _add_agent(
             owner.fail(error)
             raise
 
+    fold.__qualname__ = fold.__name__ = f"{shard}_shard"
     app.agent(channel, name=f"{shard}-shard")(fold)

@@ -1,0 +1,111 @@
+"""Feeds the worker's item cards: every partition of ``tidal.items``, outside of the group.
+
+The user shard needs creator and embedding of any item, whichever partition its record is in. The cards are read to
+the topic's end before the first event is folded, then kept up to date.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from materializers.batches import EntityWrite
+from materializers.cards import ItemCards
+from materializers.interner import IdCollision, Interner
+from schemas.errors import RecordError
+from schemas.model import Schema
+from schemas.records.entities import decode_entity, parse_entity_key
+from streams.errors import OffsetError
+from streams.topics import ITEMS
+from streams.whole_topic import Record, WholeTopicReader
+
+logger = logging.getLogger(__name__)
+
+_POLL_S: Final = 0.2
+_RECORDS_AT_ONCE: Final = 500
+"""Decoding an embedding of 384 dimensions takes about 50 us: this bounds one stop of the event loop to 25 ms."""
+_SAVE_EVERY_S: Final = 30.0
+
+
+def open_cards(
+    folder: Path, brokers: str, schema: Schema, items: Interner, creators: Interner
+) -> tuple[ItemCards, WholeTopicReader]:
+    """The cards of the last run and a reader that goes on where they end; both new if the log was replaced."""
+    cards = ItemCards(folder, schema, items, creators)
+    try:
+        return cards, WholeTopicReader(brokers, ITEMS, cards.next_offsets)
+    except OffsetError as error:
+        logger.warning("%s; the item cards are built anew", error)
+        shutil.rmtree(folder)
+        return ItemCards(folder, schema, items, creators), WholeTopicReader(brokers, ITEMS)
+
+
+class CardFeed:
+    """Applies item records to the cards."""
+
+    def __init__(
+        self, cards: ItemCards, reader: WholeTopicReader, schema: Schema, on_arrival: Callable[[], None]
+    ) -> None:
+        """``on_arrival`` is called on the event loop when items got their first record."""
+        self._cards = cards
+        self._reader = reader
+        self._schema = schema
+        self._on_arrival = on_arrival
+        self._saved_s = time.monotonic()
+        self._unsaved = False
+
+    def catch_up(self) -> None:
+        """Read to the present end of the topic. Blocks; call it before anything is folded."""
+        started_s = time.monotonic()
+        while not self._reader.caught_up:
+            self._apply(self._reader.poll(_POLL_S))
+        self._save()
+        logger.info("%d item cards after %.1f s", len(self._cards), time.monotonic() - started_s)
+
+    async def run(self) -> None:
+        """Keep up until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            records = await loop.run_in_executor(None, self._reader.poll, _POLL_S, _RECORDS_AT_ONCE)
+            before = len(self._cards)
+            if records:
+                self._apply(records)
+            if len(self._cards) > before:
+                self._on_arrival()
+            if self._unsaved and time.monotonic() - self._saved_s > _SAVE_EVERY_S:
+                self._save()
+
+    def close(self) -> None:
+        """Save and leave the log; only when ``run`` has ended."""
+        self._reader.close()
+        self._save()
+
+    def _save(self) -> None:
+        self._cards.save()
+        self._saved_s, self._unsaved = time.monotonic(), False
+
+    def _apply(self, records: list[Record]) -> None:
+        for partition, group in groupby(sorted(records, key=lambda row: row[0]), key=lambda row: row[0]):
+            rows = list(group)
+            for write in filter(None, map(self._write_of, rows)):
+                try:
+                    self._cards.apply(partition, [write])
+                except IdCollision as error:
+                    logger.warning("%s", error)
+            self._cards.advance(partition, rows[-1][1] + 1)
+        self._unsaved = self._unsaved or bool(records)
+
+    def _write_of(self, record: Record) -> EntityWrite | None:
+        _, offset, timestamp_ms, key, value = record
+        try:
+            name = parse_entity_key(key or b"", self._schema.limits.max_id_bytes)
+            entity = decode_entity("item", key or b"", value, self._schema, timestamp_ms)
+        except RecordError:  # the entity shard of its partition sends it to the dead letters
+            return None
+        return EntityWrite(offset, timestamp_ms, name, entity)

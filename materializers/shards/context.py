@@ -1,0 +1,45 @@
+"""What the shards of a worker share: dictionaries of strings, item cards, the way to other partitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from materializers.cards import ItemCards
+from materializers.interner import Interner
+from materializers.materializer import Materializer, PartitionContext, RowReader, Scope
+from materializers.registry import MaterializerRegistry
+from materializers.shards.forwarding import Forwarder
+from materializers.shards.homes import Homes
+from schemas.model import Schema
+
+
+@dataclass(slots=True)
+class WorkerContext:
+    """One for each worker; wids mean the same in all of its partitions."""
+
+    schema: Schema
+    partitions: int
+    registry: MaterializerRegistry
+    items: Interner
+    users: Interner
+    profiles: Interner
+    creators: Interner
+    cards: ItemCards
+    forwarder: Forwarder
+    user_homes: Homes
+    item_homes: Homes
+
+    def build_views(self, scope: Scope, partition: int, rows: RowReader) -> list[Materializer]:
+        """The scope's views of one partition; views that share a table share ``rows``."""
+        context = PartitionContext(
+            partition=partition,
+            partitions=self.partitions,
+            schema=self.schema,
+            items=self.items,
+            users=self.users,
+            profiles=self.profiles,
+            creators=self.creators,
+            rows=rows,
+            cards=self.cards,
+        )
+        return [view.build(context) for view in self.registry.of(scope)]

@@ -1,0 +1,125 @@
+"""The item shard of one partition: forwarded entries become one batch of events, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from materializers.batches import ItemBatch
+from materializers.interner import IdCollision
+from materializers.materializer import RowReader, RowWriter, Scope
+from materializers.shards.context import WorkerContext
+from materializers.shards.rejects import Rejects
+from materializers.tables.meta import ShardMeta
+from materializers.tables.pending import Letter
+from schemas.errors import RecordError
+from schemas.records.rekeyed import RekeyedColumns, decode_rekeyed
+from streams.topics import BY_ITEM
+
+I64 = npt.NDArray[np.int64]
+
+_NOTHING = -1
+
+
+class ItemShard:
+    """``Shard`` of scope item."""
+
+    scope = Scope.ITEM
+
+    def __init__(self, context: WorkerContext, partition: int, rows: RowReader, rejects: Rejects) -> None:
+        self._context = context
+        self._rejects = rejects
+        self._views = context.build_views(Scope.ITEM, partition, rows)
+        self._applied = _NOTHING
+        self._hw: I64 = np.full(context.partitions, _NOTHING, dtype=np.int64)
+
+    def applied(self, topic: str) -> int:
+        return self._applied
+
+    def fold(self, topic: str, records: Sequence[Any]) -> int:
+        fresh = [record for record in records if record.offset > self._applied]
+        if not fresh:
+            return 0
+        batches = [batch for record in fresh if (batch := self._read(record)) is not None]
+        self._applied = int(fresh[-1].offset)
+        if not batches:
+            return 0
+        batch = batches[0] if len(batches) == 1 else _join(batches)
+        for view in self._views:
+            view.on_batch(batch)
+        return len(batch)
+
+    def flush(self, writer: RowWriter) -> ShardMeta:
+        for view in self._views:
+            view.checkpoint(writer)
+        hw = {source: mark for source, mark in enumerate(self._hw.tolist()) if mark != _NOTHING}
+        return ShardMeta(applied={BY_ITEM: self._applied}, hw=hw)
+
+    def take_letters(self) -> list[Letter]:
+        return []
+
+    def restore(self, reader: RowReader, meta: ShardMeta) -> None:
+        self._applied = meta.applied.get(BY_ITEM, _NOTHING)
+        self._hw[:] = _NOTHING
+        for source, mark in meta.hw.items():
+            self._hw[source] = mark
+        for view in self._views:
+            view.restore(reader)
+
+    def _read(self, record: Any) -> ItemBatch | None:
+        """The entries of a record that were not applied yet; its marks are taken in either way."""
+        try:
+            columns = decode_rekeyed(record.value or b"")
+        except RecordError as error:
+            self._rejects.refuse(record, None, error, record.value or b"")
+            return None
+        new = columns.offset > self._hw[columns.source_partition]
+        for source, through in columns.through.items():
+            self._hw[source] = max(int(self._hw[source]), through)
+        signal = self._signals(columns)
+        unknown = new & (signal < 0)
+        if unknown.any():  # a worker of a newer schema forwarded it: this one cannot count it
+            self._rejects.count("unknown_kind", int(unknown.sum()))
+            new &= ~unknown
+        rows = np.flatnonzero(new)
+        return self._batch(columns, rows, signal) if len(rows) else None
+
+    def _signals(self, columns: RekeyedColumns) -> npt.NDArray[np.int32]:
+        index = self._context.schema.signal_index
+        of_kind = np.array([index.get(kind, -1) for kind in columns.kinds], dtype=np.int32)
+        signals: npt.NDArray[np.int32] = of_kind[columns.kind]
+        return signals
+
+    def _batch(self, columns: RekeyedColumns, rows: I64, signal: npt.NDArray[np.int32]) -> ItemBatch | None:
+        try:
+            items = self._context.items.ids(columns.items)
+        except IdCollision:
+            refused = {each.refused for each in self._context.items.collisions(columns.items)}
+            items = self._context.items.ids(["" if name in refused else name for name in columns.items])
+            bad = np.array([name in refused for name in columns.items], dtype=bool)[columns.item[rows]]
+            self._rejects.count("id_collision", int(bad.sum()))
+            rows = rows[~bad]
+        profiles = self._context.profiles.ids(columns.profiles)
+        return ItemBatch(
+            item=items[columns.item[rows]],
+            user=columns.user[rows],
+            signal=signal[rows].astype(np.uint16),
+            profile=profiles[columns.profile[rows]],
+            weight=columns.weight[rows],
+            ts_ms=columns.ts_ms[rows],
+            record_ts_ms=columns.record_ts_ms[rows],
+            source_partition=columns.source_partition[rows],
+            source_offset=columns.offset[rows],
+        )
+
+
+def _join(batches: Sequence[ItemBatch]) -> ItemBatch:
+    return ItemBatch(
+        *(
+            np.concatenate([getattr(batch, name) for batch in batches])
+            for name in ItemBatch.__dataclass_fields__
+        )
+    )

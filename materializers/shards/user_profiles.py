@@ -1,0 +1,171 @@
+"""The cohort profile of each user of a partition, moved by profile records alone, in log order.
+
+Two topics have no common order, so ``tidal.users`` cannot say which events a change of region precedes; a record in
+the user's own partition of ``tidal.signals`` can. A replay stamps every event as the first run did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from materializers.interner import IdCollision, Interner
+from materializers.materializer import RowReader, RowWriter, TableSpec
+from schemas.cohort_profile import EMPTY_PROFILE
+from schemas.keys import row_key, row_keys
+
+U32 = npt.NDArray[np.uint32]
+I64 = npt.NDArray[np.int64]
+
+USER_PROFILES_TABLE: Final = TableSpec("user_profiles", "[user][tag] -> cohort profile and its source")
+USER_IDS_TABLE: Final = TableSpec("user_ids", "[user][tag] -> user id")
+USER_TAG: Final = 9
+
+_UNKNOWN: Final = np.uint32(0xFFFFFFFF)
+
+
+class UserProfileRow(msgspec.Struct, frozen=True, array_like=True):
+    """``source``: partition and offset of the record of ``tidal.users`` that the profile comes from."""
+
+    profile: str
+    source_partition: int
+    source_offset: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(UserProfileRow)
+
+
+def decode_user_profile(row: bytes) -> UserProfileRow:
+    return _decoder.decode(row)
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileMove:
+    """A profile record: from ``offset`` on the user's events carry ``profile``."""
+
+    offset: int
+    user: str
+    profile: str
+    source_partition: int
+    source_offset: int
+
+
+class UserProfiles:
+    """The users of one partition."""
+
+    def __init__(self, users: Interner, profiles: Interner) -> None:
+        self._users = users
+        self._profiles = profiles
+        self._profile_of: U32 = np.full(1024, _UNKNOWN, dtype=np.uint32)
+        self._empty = int(profiles.ids([EMPTY_PROFILE])[0])
+        self._sources: dict[int, tuple[int, int]] = {}
+        self._changed: set[int] = set()
+        self._new: list[int] = []
+
+    def load(self, wids: U32, reader: RowReader) -> list[IdCollision]:
+        """Know the users ``wids``; read those that are new to this process.
+
+        Returns the users whose EntityId another id already holds in this partition's tables.
+        """
+        self._reserve()
+        missing = np.unique(wids[self._profile_of[wids] == _UNKNOWN])
+        missing = missing[missing != Interner.NONE]
+        if not len(missing):
+            return []
+        keys = row_keys(self._users.entity_ids[missing], USER_TAG)
+        ids = reader.get_many(USER_IDS_TABLE.name, keys)
+        rows = reader.get_many(USER_PROFILES_TABLE.name, keys)
+        collisions = []
+        for wid, known, row in zip(missing.tolist(), ids, rows, strict=True):
+            name = self._users.string(wid)
+            if known is not None and known != name.encode():
+                collisions.append(IdCollision(known.decode(), name))
+                continue
+            if known is None:
+                self._new.append(wid)
+            self._take_row(wid, row)
+        return collisions
+
+    def stamp(self, users: U32, offsets: I64, moves: Sequence[ProfileMove]) -> U32:
+        """Profile wids of events u32[n] in log order, and the moves applied.
+
+        Args:
+            users: wids that ``load`` knows.
+            offsets: i64[n]; a move counts for the events after it.
+            moves: in log order, between or after these events.
+        """
+        self._profile_of[Interner.NONE] = self._empty
+        stamped: U32 = self._profile_of[users]
+        applied = [move for move in moves if self._is_newer(move)]
+        if not applied:
+            return stamped
+        for move in applied:
+            self._move(move)
+        if len(users):
+            self._restamp(stamped, users, offsets, applied)
+        return stamped
+
+    def flush(self, writer: RowWriter) -> None:
+        eids = self._users.entity_ids
+        for wid in self._new:
+            writer.put(
+                USER_IDS_TABLE.name, row_key(int(eids[wid]), USER_TAG), self._users.string(wid).encode()
+            )
+        for wid in sorted(self._changed):
+            partition, offset = self._sources[wid]
+            profile = self._profiles.string(int(self._profile_of[wid]))
+            writer.put(
+                USER_PROFILES_TABLE.name,
+                row_key(int(eids[wid]), USER_TAG),
+                _encode(UserProfileRow(profile, partition, offset)),
+            )
+        self._new.clear()
+        self._changed.clear()
+
+    def _take_row(self, wid: int, row: bytes | None) -> None:
+        if row is None:
+            self._profile_of[wid] = self._empty
+            return
+        stored = _decoder.decode(row)
+        self._profile_of[wid] = self._profiles.ids([stored.profile])[0]
+        self._sources[wid] = (stored.source_partition, stored.source_offset)
+
+    def _is_newer(self, move: ProfileMove) -> bool:
+        """Also marks the source as seen, so that a copy further on in the same batch is not newer."""
+        wid = int(self._users.ids([move.user])[0])
+        seen = self._sources.get(wid)
+        if seen is not None and seen[0] == move.source_partition and seen[1] >= move.source_offset:
+            return False
+        self._sources[wid] = (move.source_partition, move.source_offset)
+        return True
+
+    def _move(self, move: ProfileMove) -> None:
+        wid = int(self._users.ids([move.user])[0])
+        self._profile_of[wid] = self._profiles.ids([move.profile])[0]
+        self._changed.add(wid)
+
+    def _restamp(self, stamped: U32, users: U32, offsets: I64, moves: Sequence[ProfileMove]) -> None:
+        """Of events of moved users: the profile of the last move before each, found by one sorted search."""
+        moved = self._users.ids([move.user for move in moves]).astype(np.int64)
+        at = np.array([move.offset for move in moves], dtype=np.int64)
+        profiles = self._profiles.ids([move.profile for move in moves])
+        order = np.lexsort((at, moved))
+        low = int(min(at.min(), offsets.min()))
+        span = np.int64(int(max(at.max(), offsets.max())) - low + 1)
+        keys = moved[order] * span + (at[order] - low)
+        place = np.searchsorted(keys, users.astype(np.int64) * span + (offsets - low), side="right") - 1
+        found = (place >= 0) & (moved[order][place] == users)
+        stamped[found] = profiles[order][place[found]]
+
+    def _reserve(self) -> None:
+        known = len(self._profile_of)
+        if len(self._users) > known:
+            longer = np.full(1 << len(self._users).bit_length(), _UNKNOWN, dtype=np.uint32)
+            longer[:known] = self._profile_of
+            self._profile_of = longer

@@ -1,0 +1,227 @@
+"""Checkpoints: a partition's changed rows go to its changelog topics in one transaction.
+
+The order of a checkpoint, each step only after the one before:
+
+1. **flush**: rows, applied offsets and names of pending rows are in the worker's database, in one write batch;
+2. **attempt**: the new checkpoint's id is on the disk, so that a crash after step 4 can be told from one before;
+3. **begin**: dead letters and rows are produced, the ownership record (with the id as lineage) last;
+4. **commit**: the transaction is committed; a former owner cannot get here, its producer is fenced;
+5. **acknowledge**: the source offsets that the rows contain are released to Faust, if the partition is still
+   the same object: after a rebalance it may have a successor;
+6. **lineage**: id on the disk as confirmed, pending rows deleted.
+
+This module does 3 and 4, in a thread; ``owner`` does the rest on the event loop. One producer writes all three
+changelog topics of a partition and the dead-letter topic: one fence, one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from threading import Event
+from typing import Any, Final
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from materializers.materializer import Scope
+from materializers.tables.database import LOCAL_TABLES, Rows
+from materializers.tables.errors import CheckpointAborted, PartitionLost
+from materializers.tables.meta import META_TABLE, OWNERSHIP_KEY, Ownership, encode
+from materializers.tables.pending import Letter
+from schemas.ids import code_of
+
+OWNERSHIP_SCOPE: Final = Scope.USER
+"""The changelog topic that carries the ownership record."""
+_CODE_BYTES: Final = 4
+# A retriable call is repeated in steps, so that a worker that has to stop is not held by a dead broker.
+_STEP_S: Final = 1.0
+_PRODUCE_CHUNK: Final = 5_000
+# The broker aborts the transaction of a worker that has died and was never replaced.
+_TRANSACTION_TIMEOUT_MS: Final = 60_000
+
+
+class ChangelogTopics(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a worker's checkpoints go.
+
+    Attributes:
+        application: prefix of the transactional ids.
+        by_scope: changelog topic of each shard.
+        tables: shard of each table; every table that is not local must be in it.
+        dead_letters: topic of refused records.
+    """
+
+    brokers: str
+    application: str
+    by_scope: Mapping[Scope, str]
+    tables: Mapping[str, Scope]
+    dead_letters: str
+
+    def topic_of(self, table: str, key: bytes) -> str:
+        if table == META_TABLE:
+            return self.by_scope[OWNERSHIP_SCOPE if key == OWNERSHIP_KEY else Scope(key.decode())]
+        return self.by_scope[self.tables[table]]
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What one transaction carries. ``ownership.lineage`` is its id."""
+
+    partition: int
+    rows: Rows
+    letters: Sequence[Letter]
+    ownership: Ownership
+
+    def row_count(self) -> int:
+        return sum(map(len, self.rows.values())) + 1
+
+
+def changelog_key(table: str, key: bytes) -> bytes:
+    """``[code of the table u32 BE][row key]``; the partition is the topic's own."""
+    return code_of(table).to_bytes(_CODE_BYTES, "big") + key
+
+
+def split_changelog_key(key: bytes) -> tuple[bytes, bytes]:
+    """``(table's code, row key)``."""
+    return key[:_CODE_BYTES], key[_CODE_BYTES:]
+
+
+OWNERSHIP_RECORD_KEY: Final = changelog_key(META_TABLE, OWNERSHIP_KEY)
+
+
+class ChangelogWriter:
+    """The one writer of a partition's changelog, until another worker makes its own."""
+
+    def __init__(self, topics: ChangelogTopics, partition: int, stopping: Event) -> None:
+        """Connects nothing yet; ``stopping`` ends retries."""
+        self._topics = topics
+        self._partition = partition
+        self._stopping = stopping
+        self._prefixes = {
+            table: code_of(table).to_bytes(_CODE_BYTES, "big") for table in (*topics.tables, META_TABLE)
+        }
+        self._producer = Producer(
+            {
+                "bootstrap.servers": topics.brokers,
+                "transactional.id": f"{topics.application}-{partition}",
+                "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS,
+                "partitioner": "murmur2_random",
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                "queue.buffering.max.messages": 500_000,
+                "log_level": 2,
+            }
+        )
+
+    def init(self) -> None:
+        """Fence the former owner and abort what it left open. Blocks until the log answers.
+
+        Raises:
+            PartitionLost: a newer owner came first.
+        """
+        self._repeat(self._producer.init_transactions)
+
+    def commit(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint atomically. Blocks.
+
+        Raises:
+            CheckpointAborted: nothing was written; try again later with the same rows.
+            PartitionLost: this writer is fenced or its producer is broken for good.
+        """
+        try:
+            self._repeat(self._producer.begin_transaction, timed=False)
+            self._produce(checkpoint)
+            self._repeat(self._producer.commit_transaction)
+        except KafkaException as error:
+            self._abort(error)
+
+    def close(self) -> None:
+        """Drop the connection; an open transaction is aborted by the next owner or by its timeout."""
+        self._producer.purge()
+        self._producer.close()
+
+    def _produce(self, checkpoint: Checkpoint) -> None:
+        for letter in checkpoint.letters:
+            self._retry_full(
+                lambda letter=letter: self._producer.produce(  # type: ignore[misc]
+                    self._topics.dead_letters, key=letter.key, value=letter.value, headers=letter.headers
+                )
+            )
+        for table, rows in checkpoint.rows.items():
+            if table not in LOCAL_TABLES:
+                self._produce_table(table, rows)
+        self._produce_rows(
+            self._topics.by_scope[OWNERSHIP_SCOPE],
+            iter([{"key": OWNERSHIP_RECORD_KEY, "value": encode(checkpoint.ownership)}]),
+        )
+
+    def _produce_table(self, table: str, rows: Mapping[bytes, bytes | None]) -> None:
+        prefix = self._prefixes[table]
+        if table == META_TABLE:
+            for key, value in rows.items():
+                topic = self._topics.topic_of(table, key)
+                self._produce_rows(topic, iter([{"key": prefix + key, "value": value}]))
+            return
+        topic = self._topics.by_scope[self._topics.tables[table]]
+        self._produce_rows(topic, ({"key": prefix + key, "value": value} for key, value in rows.items()))
+
+    def _produce_rows(self, topic: str, rows: Iterator[dict[str, Any]]) -> None:
+        while chunk := list(islice(rows, _PRODUCE_CHUNK)):
+            while chunk:
+                self._producer.produce_batch(topic, chunk, partition=self._partition)
+                chunk = [row for row in chunk if self._refused(row.pop("_error", None))]
+                if chunk:
+                    self._wait_for_room()
+
+    def _refused(self, error: KafkaError | None) -> bool:
+        """Whether a row has to be produced again: the local queue was full."""
+        if error is not None and error.code() != KafkaError._QUEUE_FULL:
+            raise KafkaException(error)
+        return error is not None
+
+    def _retry_full(self, produce: Callable[[], None]) -> None:
+        while True:
+            try:
+                return produce()
+            except BufferError:
+                self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        self._producer.poll(0.05)
+        if self._stopping.is_set():
+            raise PartitionLost(
+                f"partition {self._partition}: the worker stopped while its checkpoint waited for the log"
+            )
+
+    def _abort(self, cause: KafkaException) -> None:
+        error = cause.args[0]
+        if not error.txn_requires_abort() and error.fatal():
+            raise self._lost(cause) from cause
+        try:
+            self._repeat(self._producer.abort_transaction)
+        except KafkaException as failure:
+            raise self._lost(failure) from failure
+        raise CheckpointAborted(
+            f"partition {self._partition}: the log refused a checkpoint ({cause}); it is tried again"
+        ) from cause
+
+    def _repeat(self, call: Callable[..., None], *, timed: bool = True) -> None:
+        """Call until it succeeds or fails for good; librdkafka resumes where a timed-out call stopped."""
+        while True:
+            try:
+                return call(_STEP_S) if timed else call()
+            except KafkaException as error:
+                problem = error.args[0]
+                if problem.fatal() and not problem.txn_requires_abort():
+                    raise self._lost(error) from error
+                if not problem.retriable():
+                    raise
+            if self._stopping.is_set():
+                raise PartitionLost(
+                    f"partition {self._partition}: the worker stopped while the log was silent"
+                )
+
+    def _lost(self, cause: KafkaException) -> PartitionLost:
+        return PartitionLost(
+            f"partition {self._partition}: the changelog's writer was fenced or broken ({cause.args[0].name()}: "
+            f"{cause.args[0].str()}); another worker owns the partition, or this one must acquire it again"
+        )

@@ -1,0 +1,21 @@
+"""What can go wrong with a partition's tables."""
+
+from __future__ import annotations
+
+from schemas.errors import TidalError
+
+
+class PartitionLost(TidalError):
+    """Another worker owns the partition now: this one was fenced, or its producer is broken."""
+
+
+class CheckpointAborted(TidalError):
+    """The transaction was aborted and nothing of it is in the changelog; its rows go with the next one."""
+
+
+class AcquisitionStopped(TidalError):
+    """A newer rebalance or the worker's end overtook the acquisition of a partition."""
+
+
+class LayoutMismatch(TidalError):
+    """The topics of the log do not fit together."""

@@ -1,0 +1,130 @@
+"""The state of one owned partition: its three shards, what they have applied and what no checkpoint holds yet.
+
+One object for each acquisition. A rebalance that takes the partition away drops the object; work that was in
+flight for it finds that it is no longer the current one and changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import uuid4
+
+import msgspec
+
+from materializers.materializer import RowReader, RowWriter, Scope
+from materializers.tables.changelog import ChangelogWriter, Checkpoint
+from materializers.tables.database import Rows
+from materializers.tables.meta import Ownership, ShardMeta
+from materializers.tables.pending import Letter
+
+
+class Shard(Protocol):
+    """One scope of one partition: folds records of its topics and keeps its own applied offsets."""
+
+    scope: Scope
+
+    def applied(self, topic: str) -> int:
+        """Last offset applied, -1 if none."""
+        ...
+
+    def fold(self, topic: str, records: Sequence[Any]) -> int:
+        """Fold consecutive records of one topic, skipping those already applied; the count of events."""
+        ...
+
+    def flush(self, writer: RowWriter) -> ShardMeta:
+        """Hand over every row changed since the last call, and what the shard has applied."""
+        ...
+
+    def take_letters(self) -> list[Letter]:
+        """Records refused since the last call."""
+        ...
+
+    def restore(self, reader: RowReader, meta: ShardMeta) -> None:
+        """Load what must be in memory, once, before the first record."""
+        ...
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """What a worker holds of one partition. Used on the event loop only.
+
+    Attributes:
+        ready: records may be folded.
+        lost_s: monotonic time at which its writer turned out to be fenced; None while it is not.
+        rows, letters: flushed, in no checkpoint yet.
+        flushed: number of the last flush that ``rows`` contain.
+        batches: Faust events folded whole since the last flush, and those flushed: to acknowledge.
+        events_unflushed, dirty: folded since the last flush.
+        gap: the last hole in a topic that made us seek back; the same one twice is real.
+    """
+
+    partition: int
+    shards: Mapping[Scope, Shard]
+    writer: ChangelogWriter
+    ownership: Ownership
+    ready: bool = False
+    lost_s: float | None = None
+    rows: Rows = field(default_factory=dict)
+    letters: list[Letter] = field(default_factory=list)
+    flushed: int = 0
+    folded_batches: list[Any] = field(default_factory=list)
+    flushed_batches: list[Any] = field(default_factory=list)
+    events_unflushed: int = 0
+    dirty: bool = False
+    gap: dict[str, tuple[int, int]] = field(default_factory=dict)
+    checkpointing: bool = False
+
+    def row_count(self) -> int:
+        return sum(map(len, self.rows.values()))
+
+    def needs_checkpoint(self) -> bool:
+        return bool(self.rows or self.letters or self.flushed_batches)
+
+    def merge_rows(self, rows: Rows) -> None:
+        """Take in the rows of a flush; a later value of a row replaces an earlier one."""
+        for table, changed in rows.items():
+            known = self.rows.get(table)
+            if known is None:
+                self.rows[table] = dict(changed)
+            else:
+                known.update(changed)
+
+    def mark_flushed(self, flush: int) -> None:
+        """The rows, positions and folded batches are on the disk as of flush number ``flush``."""
+        self.flushed = flush
+        self.events_unflushed = 0
+        self.dirty = False
+        self.flushed_batches.extend(self.folded_batches)
+        self.folded_batches.clear()
+
+    def begin_checkpoint(self) -> tuple[Checkpoint, list[Any]]:
+        """Take everything flushed out of the state: one transaction, and the batches that it acknowledges."""
+        attempt = f"{self.ownership.generation}-{uuid4().hex}"
+        self.ownership = msgspec.structs.replace(self.ownership, attempt=attempt, attempt_flush=self.flushed)
+        record = msgspec.structs.replace(self.ownership, lineage=attempt)
+        checkpoint = Checkpoint(
+            partition=self.partition, rows=self.rows, letters=self.letters, ownership=record
+        )
+        batches = self.flushed_batches
+        self.rows, self.letters, self.flushed_batches = {}, [], []
+        self.checkpointing = True
+        return checkpoint, batches
+
+    def checkpoint_committed(self, checkpoint: Checkpoint) -> None:
+        self.checkpointing = False
+        self.ownership = checkpoint.ownership
+
+    def checkpoint_aborted(self, checkpoint: Checkpoint, batches: list[Any]) -> None:
+        """Put back what was taken; rows flushed meanwhile are newer and win."""
+        self.checkpointing = False
+        newer, self.rows = self.rows, checkpoint.rows
+        self.merge_rows(newer)
+        self.letters[:0] = checkpoint.letters
+        self.flushed_batches[:0] = batches
+
+    def mark_lost(self) -> None:
+        self.ready = False
+        self.lost_s = time.monotonic()

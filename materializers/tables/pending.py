@@ -1,0 +1,81 @@
+"""What a flush wrote to the disk and no checkpoint holds yet, so that a restart on the same disk can send it.
+
+One row for each flush, in the flush's own write batch: names of the changed rows (their values are in the
+tables) and the dead letters whole (they exist nowhere else). A committed checkpoint deletes the rows it covers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+from rocksdict import WriteBatch
+
+from materializers.tables.database import (
+    LOCAL_TABLES,
+    PENDING_TABLE,
+    Database,
+    PartitionWriter,
+    Rows,
+)
+from schemas.keys import partition_key
+
+
+class Letter(msgspec.Struct, frozen=True, array_like=True):
+    """A refused record on its way to the dead-letter topic, as it will be produced."""
+
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+class Pending(msgspec.Struct, frozen=True, array_like=True):
+    """One flush of one partition."""
+
+    keys: dict[str, list[bytes]]
+    letters: list[Letter]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Pending)
+
+
+def _flush_key(flush: int) -> bytes:
+    return flush.to_bytes(8, "big")
+
+
+def write_pending(writer: PartitionWriter, flush: int, letters: list[Letter]) -> None:
+    """Add the row of flush number ``flush`` to its write batch. Call it when all other rows are in."""
+    keys = {table: list(rows) for table, rows in writer.rows.items()}
+    writer.put_local(PENDING_TABLE, _flush_key(flush), _encoder.encode(Pending(keys, letters)))
+
+
+def clear_pending(database: Database, batch: WriteBatch, partition: int, through_flush: int) -> None:
+    """Add to ``batch`` the deletion of the rows of flushes up to and including ``through_flush``."""
+    batch.delete_range(
+        partition_key(partition, _flush_key(0)),
+        partition_key(partition, _flush_key(through_flush + 1)),
+        database.handles[PENDING_TABLE],
+    )
+
+
+def read_pending(database: Database, partition: int) -> tuple[Rows, list[Letter]]:
+    """The rows (with their present values, None = deleted) and letters that no checkpoint holds."""
+    keys: dict[str, dict[bytes, None]] = {}
+    letters: list[Letter] = []
+    for pending in _scan(database, partition):
+        letters.extend(pending.letters)
+        for table, names in pending.keys.items():
+            keys.setdefault(table, {}).update(dict.fromkeys(names))
+    known = set(database.tables) - LOCAL_TABLES
+    rows: Rows = {
+        table: dict(zip(names, database.get_many(table, partition, list(names)), strict=True))
+        for table, names in keys.items()
+        if table in known
+    }
+    return rows, letters
+
+
+def _scan(database: Database, partition: int) -> Iterator[Pending]:
+    for _, row in database.scan(PENDING_TABLE, partition):
+        yield _decoder.decode(row)

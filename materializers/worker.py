@@ -1,0 +1,356 @@
+"""One worker process: the Faust application, its shards and tables, from start to the last checkpoint.
+
+``python -m materializers.worker --brokers … --data … --name …`` runs one alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import uvloop
+
+from materializers.interner import Interner
+from materializers.materializer import Scope, TableSpec
+from materializers.registry import MaterializerRegistry, default_registry
+from materializers.shards.card_feed import CardFeed, open_cards
+from materializers.shards.context import WorkerContext
+from materializers.shards.entity_shard import ENTITY_SHARD_TABLES, EntityShard
+from materializers.shards.forwarding import Forwarder
+from materializers.shards.homes import Homes
+from materializers.shards.item_shard import ItemShard
+from materializers.shards.rejects import Rejects
+from materializers.shards.user_shard import USER_SHARD_TABLES, UserShard
+from materializers.tables.changelog import ChangelogTopics
+from materializers.tables.database import Database, DatabaseSettings
+from materializers.tables.owner import OwnerSettings, TableOwner
+from materializers.tables.partition import Shard
+from schemas.errors import TidalError
+from schemas.model import Schema
+from streams.faust.app import AppSettings, ShardApp, build_app
+from streams.topics import (
+    BY_ITEM,
+    DEAD_LETTER,
+    ENTITY_TOPICS,
+    RELATIONSHIPS,
+    SIGNALS,
+    changelog_topic,
+)
+
+logger = logging.getLogger(__name__)
+
+SOURCES: Final[Mapping[Scope, Sequence[str]]] = {
+    Scope.USER: (SIGNALS,),
+    Scope.ITEM: (BY_ITEM,),
+    Scope.ENTITY: (*ENTITY_TOPICS.values(), RELATIONSHIPS),
+}
+STATUS_FILE: Final = "status.json"
+
+_SLICE_BYTES_MAX: Final = 512 << 10
+_SLICE_RECORDS_MAX: Final = 8_192
+_STATUS_EVERY_S: Final = 1.0
+_LAST_CHECKPOINT_S: Final = 3.0
+"""SIGTERM to exit takes about 5 s at most: what the last checkpoint lacks is replayed."""
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker.
+
+    Attributes:
+        brokers: ``host:port,…``. data: folder of all workers of this machine.
+        application: consumer group and prefix of the changelog topics.
+        partitions: of every topic; checked against the log by ``tidal topics``.
+        session_timeout_s: how long the partitions of a killed worker stand still.
+    """
+
+    brokers: str
+    data: str
+    application: str = "tidal"
+    partitions: int = 8
+    session_timeout_s: float = 10.0
+    heartbeat_s: float = 1.0
+    static_membership: bool = False
+    fetch_bytes_max: int = 1 << 20
+    owner: OwnerSettings = OwnerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+
+
+def worker_folder(data: Path, name: str) -> Path:
+    """Where a worker keeps its database, its cards and its status."""
+    return data / "workers" / name
+
+
+def tables_of(registry: MaterializerRegistry) -> dict[Scope, tuple[TableSpec, ...]]:
+    """Every table of each scope: the views' and the shards' own."""
+    own = {Scope.USER: USER_SHARD_TABLES, Scope.ITEM: (), Scope.ENTITY: ENTITY_SHARD_TABLES}
+    return {scope: (*registry.tables(scope), *own[scope]) for scope in Scope}
+
+
+class Worker:
+    """Everything one process runs. ``run`` returns when it was asked to stop and raises when it had to."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        schema: Schema,
+        name: str,
+        registry: MaterializerRegistry | None = None,
+    ) -> None:
+        self._settings = settings
+        self._name = name
+        self._registry = registry or default_registry()
+        self._folder = worker_folder(Path(settings.data), name)
+        self._stop = asyncio.Event()
+        self._started_s = time.monotonic()
+        tables = tables_of(self._registry)
+        self._database = Database(
+            self._folder / "db", [spec for specs in tables.values() for spec in specs], settings.database
+        )
+        items, users, profiles, creators = Interner(), Interner(), Interner(), Interner()
+        self._forwarder = Forwarder(
+            settings.brokers, settings.partitions, schema, items, users, profiles, self._fail
+        )
+        cards, reader = open_cards(self._folder / "cards", settings.brokers, schema, items, creators)
+        self._card_feed = CardFeed(cards, reader, schema, self._wake_user_shards)
+        self._context = WorkerContext(
+            schema=schema,
+            partitions=settings.partitions,
+            registry=self._registry,
+            items=items,
+            users=users,
+            profiles=profiles,
+            creators=creators,
+            cards=cards,
+            forwarder=self._forwarder,
+            user_homes=Homes(users, settings.partitions),
+            item_homes=Homes(items, settings.partitions),
+        )
+        topics = ChangelogTopics(
+            brokers=settings.brokers,
+            application=settings.application,
+            by_scope={scope: changelog_topic(settings.application, scope.value) for scope in Scope},
+            tables={spec.name: scope for scope, specs in tables.items() for spec in specs},
+            dead_letters=DEAD_LETTER,
+        )
+        self._owner = TableOwner(
+            self._database, topics, SOURCES, self._shards_of, self._forwarder, settings.owner
+        )
+
+    async def run(self, on_ready: Callable[[], None] | None = None) -> None:
+        """Run until ``stop``.
+
+        Raises:
+            TidalError, and whatever a fold raised: the worker must be started again.
+        """
+        self._card_feed.catch_up()
+        self._forwarder.start()
+        app = self._build_app()
+        self._owner.start(app)
+        cards = asyncio.create_task(self._card_feed.run())
+        status = asyncio.create_task(self._write_status())
+        stop = asyncio.create_task(self._stop.wait())
+        failed = asyncio.create_task(self._owner.failed())
+        try:
+            await app.start()
+            if on_ready is not None:
+                on_ready()
+            await asyncio.wait((stop, failed, cards, status), return_when=asyncio.FIRST_COMPLETED)
+            for task in (failed, cards, status):
+                if task.done():
+                    task.result()
+        finally:
+            await self._end(app, (stop, failed, cards, status))
+
+    def stop(self) -> None:
+        """Ask ``run`` to end; safe in a signal handler of the loop."""
+        self._stop.set()
+
+    # -- records ------------------------------------------------------------------------------------
+
+    def _build_app(self) -> ShardApp:
+        settings = self._settings
+        app_settings = AppSettings(
+            name=settings.application,
+            worker=self._name,
+            brokers=settings.brokers.split(","),
+            datadir=str(self._folder / "faust"),
+            session_timeout_s=settings.session_timeout_s,
+            heartbeat_s=settings.heartbeat_s,
+            static_membership=settings.static_membership,
+            fetch_bytes_max=settings.fetch_bytes_max,
+        )
+        agents = {scope.value: (topics, self._handler(scope)) for scope, topics in SOURCES.items()}
+        return build_app(app_settings, self._owner, agents, settings.partitions)
+
+    def _handler(self, scope: Scope) -> Callable[[Any], Any]:
+        async def fold_batch(event: Any) -> None:
+            message = event.message
+            state = self._owner.accept(message.topic, message.partition, event.value[0].offset)
+            if state is None:
+                return
+            shard = state.shards[scope]
+            for records in _slices(event.value):
+                await self._owner.room()
+                await self._forwarder.room()
+                if scope is Scope.ITEM:
+                    events = shard.fold(message.topic, records) if self._owner.current(state) else 0
+                else:  # it sends to other partitions, so not while a flush waits for what was sent
+                    async with self._owner.forward_gate:
+                        events = shard.fold(message.topic, records) if self._owner.current(state) else 0
+                if not self._owner.current(state):
+                    return
+                self._owner.folded(state, events)
+                await asyncio.sleep(0)
+            self._owner.batch_folded(state, event)
+
+        return fold_batch
+
+    def _shards_of(self, partition: int) -> Mapping[Scope, Shard]:
+        rows = self._database.rows(partition)
+        rejects = Rejects()
+        return {
+            Scope.USER: UserShard(self._context, partition, rows, rejects),
+            Scope.ITEM: ItemShard(self._context, partition, rows, rejects),
+            Scope.ENTITY: EntityShard(self._context, partition, rows, rejects),
+        }
+
+    def _wake_user_shards(self) -> None:
+        for state in self._owner.states():
+            shard = state.shards[Scope.USER]
+            assert isinstance(shard, UserShard)
+            if moved := shard.wake():
+                self._owner.folded(state, moved)
+
+    # -- end and status -----------------------------------------------------------------------------
+
+    def _fail(self, error: BaseException) -> None:
+        self._owner.fail(error)
+
+    async def _end(self, app: ShardApp, tasks: Sequence[asyncio.Task[Any]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._owner.stop(_LAST_CHECKPOINT_S)
+        await app.stop()
+        self._forwarder.close()
+        self._card_feed.close()
+        self._database.close()
+
+    async def _write_status(self) -> None:
+        while True:
+            draft = self._folder / (STATUS_FILE + ".new")
+            draft.write_bytes(msgspec.json.encode(self.status()))
+            draft.replace(self._folder / STATUS_FILE)
+            await asyncio.sleep(_STATUS_EVERY_S)
+
+    def status(self) -> dict[str, Any]:
+        """What ``status.json`` holds; times in ms, sizes in bytes."""
+        context = self._context
+        return {
+            "name": self._name,
+            "pid": os.getpid(),
+            "written_ms": int(time.time() * 1000),
+            "uptime_s": round(time.monotonic() - self._started_s, 1),
+            "memory_bytes_max": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "interned": {
+                "items": len(context.items),
+                "users": len(context.users),
+                "profiles": len(context.profiles),
+            },
+            "cards": len(context.cards),
+            "forwarded": {"entries": self._forwarder.entries, "rerouted": self._forwarder.rerouted},
+            **self._owner.status(),
+            "shards": {
+                str(state.partition): _user_status(state.shards[Scope.USER]) for state in self._owner.states()
+            },
+        }
+
+
+def _user_status(shard: Shard) -> dict[str, Any]:
+    assert isinstance(shard, UserShard)
+    return {
+        "events": shard.counters.events,
+        "duplicates": shard.counters.duplicates,
+        "rerouted": shard.counters.rerouted,
+        "parked": shard.parked,
+        "rejected": shard.reject_counts,
+    }
+
+
+def _slices(records: list[Any]) -> Iterator[list[Any]]:
+    """Consecutive records of bounded weight: between two slices other work gets its turn."""
+    start = size = 0
+    for at, record in enumerate(records):
+        weight = len(record.value or b"")
+        if at > start and (size + weight > _SLICE_BYTES_MAX or at - start >= _SLICE_RECORDS_MAX):
+            yield records[start:at]
+            start, size = at, 0
+        size += weight
+    yield records[start:] if start else records
+
+
+def run_worker(
+    settings: WorkerSettings, schema: Schema, name: str, on_ready: Callable[[], None] | None = None
+) -> None:
+    """Run one worker in this process until SIGTERM or SIGINT.
+
+    Raises:
+        TidalError: it cannot go on; start it again and it continues from its last checkpoint.
+    """
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.run(_run(settings, schema, name, on_ready))
+
+
+async def _run(
+    settings: WorkerSettings, schema: Schema, name: str, on_ready: Callable[[], None] | None
+) -> None:
+    worker = Worker(settings, schema, name)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    await worker.run(on_ready)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry of ``python -m materializers.worker``; the exit code."""
+    from schemas.loading import default_schema, load_schema
+
+    parser = argparse.ArgumentParser(prog="python -m materializers.worker", description=__doc__)
+    parser.add_argument("--brokers", required=True, help="host:port,…")
+    parser.add_argument("--data", required=True, help="folder of this machine's workers")
+    parser.add_argument("--name", default="worker-0")
+    parser.add_argument("--application", default="tidal")
+    parser.add_argument("--partitions", type=int, default=8)
+    parser.add_argument("--session-timeout-s", type=float, default=10.0)
+    parser.add_argument("--schema", type=Path, default=None)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    schema = load_schema(options.schema) if options.schema else default_schema()
+    settings = WorkerSettings(
+        brokers=options.brokers,
+        data=options.data,
+        application=options.application,
+        partitions=options.partitions,
+        session_timeout_s=options.session_timeout_s,
+        heartbeat_s=min(1.0, options.session_timeout_s / 6),
+    )
+    try:
+        run_worker(settings, schema, options.name, on_ready=lambda: print("ready", flush=True))
+    except TidalError as error:
+        logger.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
