@@ -114,7 +114,7 @@ class LogClient:
         return self._last_error
 
     def _open(self) -> Producer:
-        return Producer({**self._options, "error_cb": self._on_error})
+        return Producer({**self._options, "error_cb": self._on_error}, logger=logger)
 
     def _replace(self, error: KafkaError) -> None:
         logger.error("the log's client gave up (%s); it is replaced, what was in flight has failed", error)

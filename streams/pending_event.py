@@ -50,7 +50,7 @@ class EventRules:
 
     def __init__(self, schema: Schema | None, record_bytes_max: int) -> None:
         self._limits = Limits() if schema is None else schema.limits
-        self._kinds = None if schema is None else schema.signals
+        self._signals = None if schema is None else schema.signals
         self._record_bytes_max = record_bytes_max
 
     def accept(
@@ -80,7 +80,7 @@ class EventRules:
             kind,
             item,
             user or "",
-            _micro(weight),
+            self._checked_micro(kind, weight),
             now_ms if ts is None else self._checked_ts(ts, now_ms),
             request_id or "",
             encoded,
@@ -118,19 +118,43 @@ class EventRules:
                 self.check_id("user", user)
         if not len(columns):
             return
-        heaviest = int(max(-int(columns.weight.min()), int(columns.weight.max())))
-        if heaviest > WEIGHT_MAX * WEIGHT_SCALE:
-            raise _weight_out_of_range(heaviest / WEIGHT_SCALE)
+        self._check_weights(columns)
         self._checked_ts(int(columns.ts_ms.min()), now_ms)
         self._checked_ts(int(columns.ts_ms.max()), now_ms)
 
     def _check_kind(self, kind: object) -> None:
-        if self._kinds is None:
+        if self._signals is None:
             self.check_id("kind", kind)
-        elif kind not in self._kinds:
+        elif not isinstance(kind, str) or kind not in self._signals:
             raise RecordError(
-                "unknown_kind", "kind", f"{shown(kind)} is no signal of the schema: {', '.join(self._kinds)}"
+                "unknown_kind",
+                "kind",
+                f"{shown(kind)} is no signal of the schema: {', '.join(self._signals)}",
             )
+
+    def _checked_micro(self, kind: str, weight: object) -> int:
+        if not isinstance(weight, (int, float)) or isinstance(weight, bool):
+            raise RecordError("wrong_type", "weight", f"must be a number, not {shown(weight)}")
+        if not math.isfinite(weight):
+            raise RecordError("non_finite_weight", "weight", f"must be finite, is {weight}")
+        low, high = self._weight_range(kind)
+        if not low <= weight <= high:
+            raise _weight_out_of_range(kind, weight, low, high)
+        return round(weight * WEIGHT_SCALE)
+
+    def _weight_range(self, kind: str) -> tuple[float, float]:
+        declared = None if self._signals is None else self._signals[kind].value_range
+        return declared or (-WEIGHT_MAX, WEIGHT_MAX)
+
+    def _check_weights(self, columns: EventColumns) -> None:
+        for index, kind in enumerate(columns.kinds):
+            weights = columns.weight[columns.kind == index]
+            if not len(weights):
+                continue
+            low, high = self._weight_range(kind)
+            for micro in (int(weights.min()), int(weights.max())):
+                if not round(low * WEIGHT_SCALE) <= micro <= round(high * WEIGHT_SCALE):
+                    raise _weight_out_of_range(kind, micro / WEIGHT_SCALE, low, high)
 
     def _checked_ts(self, ts: object, now_ms: int) -> int:
         if not isinstance(ts, int) or isinstance(ts, bool):
@@ -183,18 +207,10 @@ def columns_of(events: Sequence[PendingEvent]) -> EventColumns:
     )
 
 
-def _micro(weight: object) -> int:
-    if not isinstance(weight, (int, float)) or isinstance(weight, bool):
-        raise RecordError("wrong_type", "weight", f"must be a number, not {shown(weight)}")
-    if not math.isfinite(weight):
-        raise RecordError("non_finite_weight", "weight", f"must be finite, is {weight}")
-    if abs(weight) > WEIGHT_MAX:
-        raise _weight_out_of_range(weight)
-    return round(weight * WEIGHT_SCALE)
-
-
-def _weight_out_of_range(weight: float) -> RecordError:
-    return RecordError("weight_out_of_range", "weight", f"must lie within ±{WEIGHT_MAX:g}, is {weight:g}")
+def _weight_out_of_range(kind: str, weight: float, low: float, high: float) -> RecordError:
+    return RecordError(
+        "weight_out_of_range", "weight", f"must be {low:g} to {high:g} for {kind!r}, is {weight:g}"
+    )
 
 
 def _check_shapes(columns: EventColumns) -> None:

@@ -11,14 +11,16 @@ A future resolves when the log has acknowledged the record (on disk, all replica
 from __future__ import annotations
 
 import atexit
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from schemas.model import Schema
 from schemas.records.columns import EventColumns
+from streams.acknowledgement import Acknowledgement
 from streams.bulk_ack import BulkAck
 from streams.errors import StreamError
 from streams.positions import Position
@@ -26,8 +28,6 @@ from streams.producer_core import ProducerCore, ProducerStats, Publication
 from streams.producer_requests import Requests
 from streams.producer_settings import ProducerSettings
 from streams.settled import settle_all
-
-T = TypeVar("T")
 
 
 class Producer:
@@ -43,6 +43,7 @@ class Producer:
         self, brokers: str, settings: ProducerSettings | None = None, *, schema: Schema | None = None
     ) -> None:
         self._settings = settings or ProducerSettings()
+        self._shared = threading.Condition()
         self._requests = Requests(self._settings, schema)
         self._core = ProducerCore(brokers, self._settings, settle_all)
         atexit.register(self.close)
@@ -63,7 +64,7 @@ class Producer:
         ProducerClosedError after close. The future holds DeliveryError, TopicError or
         BrokerUnavailableError if the log did not take it.
         """
-        future: Future[Position] = _new_future()
+        future: Future[Position] = Acknowledgement(self._shared)
         self._submit(self._requests.event(kind, item, user, weight, ts, request_id, context, future))
         return future
 
@@ -74,7 +75,7 @@ class Producer:
         arrays must not change until the future resolves: to the positions of the records, one for each.
         Raises as `publish` does, before anything is sent; an error after the first piece is in the future.
         """
-        future: Future[list[Position]] = _new_future()
+        future: Future[list[Position]] = Acknowledgement(self._shared)
         self._requests.check_columns(columns)
         if not len(columns):
             future.set_result([])
@@ -85,7 +86,7 @@ class Producer:
 
     def put_entity(self, kind: str, id: str, record: Mapping[str, Any] | None) -> Future[Position]:
         """Write the whole record of an item, user or creator; None deletes it. Raises as `publish` does."""
-        future: Future[Position] = _new_future()
+        future: Future[Position] = Acknowledgement(self._shared)
         self._submit(self._requests.entity(kind, id, record, future))
         return future
 
@@ -93,7 +94,7 @@ class Producer:
         self, type: str, src: str, dst: str, record: Mapping[str, Any] | None
     ) -> Future[Position]:
         """Write an explicit edge such as ("follows", user, creator); None deletes it."""
-        future: Future[Position] = _new_future()
+        future: Future[Position] = Acknowledgement(self._shared)
         self._submit(self._requests.relationship(type, src, dst, record, future))
         return future
 
@@ -135,13 +136,6 @@ class Producer:
                 for _ in parts[index:]:
                     ack.set_exception(error)
                 return
-
-
-def _new_future() -> Future[T]:
-    """A future that cannot be cancelled: an event handed over cannot be taken back."""
-    future: Future[T] = Future()
-    future.set_running_or_notify_cancel()
-    return future
 
 
 def _settle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from schemas.errors import RecordError, shown
 from schemas.model import Schema
 from schemas.records.columns import EventColumns
 from schemas.records.edge_key import edge_key
+from schemas.records.entities import decode_edge, decode_entity
 from streams.bulk_ack import BulkAck
 from streams.column_split import chunks
 from streams.pending_event import EVENT_OVERHEAD_BYTES, EventRules, PendingEvent
@@ -33,6 +35,7 @@ class Requests:
 
     def __init__(self, settings: ProducerSettings, schema: Schema | None) -> None:
         self._settings = settings
+        self._schema = schema
         self._rules = EventRules(schema, settings.record_bytes_max)
 
     def event(
@@ -128,8 +131,11 @@ class Requests:
             raise RecordError(
                 "wrong_type", "id", f"the record's own id is {shown(record['id'])}, not {shown(id)}"
             )
+        key = id.encode()
         value = None if record is None else self._json({"id": id, **record})
-        return self._record(topic, id.encode(), id.encode(), value, future)
+        if self._schema is not None:
+            decode_entity(kind, key, value, self._schema, _now_ms())
+        return self._record(topic, key, key, value, future)
 
     def relationship(
         self, type: str, src: str, dst: str, record: Mapping[str, Any] | None, future: Settled
@@ -137,8 +143,11 @@ class Requests:
         """An explicit edge; None deletes it. It lies in the partition of its source."""
         for path, id_ in (("type", type), ("from", src), ("to", dst)):
             self._rules.check_id(path, id_)
+        key = edge_key(type, src, dst)
         value = None if record is None else self._json(record)
-        return self._record(RELATIONSHIPS, src.encode(), edge_key(type, src, dst), value, future)
+        if self._schema is not None:
+            decode_edge(key, value, self._schema)
+        return self._record(RELATIONSHIPS, src.encode(), key, value, future)
 
     def _record(
         self, topic: str, partition_key: bytes, key: bytes, value: bytes | None, future: Settled
@@ -148,6 +157,7 @@ class Requests:
 
     def _json(self, record: Mapping[str, Any]) -> bytes:
         try:
+            _check_finite("", record)
             value = msgspec.json.encode(record, enc_hook=_encode_array)
         except (TypeError, ValueError, UnicodeEncodeError, RecursionError) as error:
             raise RecordError("wrong_type", "", f"the record cannot be written as JSON: {error}") from error
@@ -165,6 +175,21 @@ def _text_bytes_per_event(columns: EventColumns) -> float:
     texts = sum(map(len, columns.items)) + sum(map(len, columns.users))
     texts += sum(map(len, columns.contexts or ())) + sum(map(len, columns.request_ids or ()))
     return texts / max(1, len(columns))
+
+
+def _check_finite(path: str, value: object) -> None:
+    """Raises RecordError for a number that JSON lacks: the encoder would write null in its place."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_finite(f"{path}.{name}" if path else str(name), inner)
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            _check_finite(f"{path}[{index}]", inner)
+    elif (isinstance(value, float) and not math.isfinite(value)) or (
+        isinstance(value, (np.floating, np.ndarray)) and not np.all(np.isfinite(value))
+    ):
+        code = "embedding_non_finite" if path.startswith("embeddings.") else "wrong_type"
+        raise RecordError(code, path, "must be finite")
 
 
 def _encode_array(value: object) -> object:
