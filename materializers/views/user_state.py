@@ -60,7 +60,7 @@ class UserStates:
         self._items.checkpoint(writer)
         if not self._dirty:
             return
-        keys = sorted(self._dirty)
+        keys = list(self._dirty)
         self._dirty.clear()
         row_keys = self._keys_of(np.array(keys, dtype=np.int64))
         kept = [(key, self._containers[container]) for key, container in zip(row_keys, keys, strict=True)]
