@@ -20,13 +20,13 @@ from typing import Any, Self
 
 from schemas.model import Schema
 from schemas.records.columns import EventColumns
+from schemas.settings import ProducerSettings
 from streams.acknowledgement import Acknowledgement
 from streams.bulk_ack import BulkAck
 from streams.errors import StreamError
 from streams.positions import Position
 from streams.producer_core import ProducerCore, ProducerStats, Publication
 from streams.producer_requests import Requests
-from streams.producer_settings import ProducerSettings
 from streams.settled import settle_all
 
 

@@ -25,6 +25,7 @@ from typing import TypeAlias
 
 from schemas.records.columnar import encode_columnar
 from schemas.records.columns import EventColumns
+from schemas.settings import ProducerSettings
 from streams.budget import Budget
 from streams.column_split import encode_within, split
 from streams.errors import BrokerUnavailableError, DeliveryError, ProducerClosedError, TopicError
@@ -33,7 +34,6 @@ from streams.log_client import Headers, LogClient, client_options
 from streams.partitioner import partition_for, partitions_for
 from streams.pending_event import PendingEvent, columns_of
 from streams.positions import Position
-from streams.producer_settings import ProducerSettings
 from streams.settled import Settled
 from streams.topics import SIGNALS
 

@@ -15,11 +15,11 @@ from schemas.model import Schema
 from schemas.records.columns import EventColumns
 from schemas.records.edge_key import edge_key
 from schemas.records.entities import decode_edge, decode_entity
+from schemas.settings import ProducerSettings
 from streams.bulk_ack import BulkAck
 from streams.column_split import chunks
 from streams.pending_event import EVENT_OVERHEAD_BYTES, EventRules, PendingEvent
 from streams.producer_core import ColumnsRequest, Publication, RecordRequest
-from streams.producer_settings import ProducerSettings
 from streams.settled import Settled
 from streams.topics import ENTITY_TOPICS, RELATIONSHIPS
 

@@ -19,6 +19,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from schemas.settings import TopicSettings
+
 SIGNALS: Final = "tidal.signals"
 BY_ITEM: Final = "tidal.signals.by-item"
 ITEMS: Final = "tidal.items"
@@ -33,32 +35,13 @@ ENTITY_TOPICS: Final[Mapping[str, str]] = MappingProxyType(
 )
 SHARDS: Final = ("user", "item", "entity")
 
-HOUR_MS: Final = 3_600_000
-DAY_MS: Final = 24 * HOUR_MS
 MIB: Final = 1 << 20
 
-# A batch of the engine's own (a forwarded batch, a checkpoint) may be larger than what producers send: one
-# source record's entries are never split. This is also the embedded log's bound.
+# A batch of the engine's own (forwarded or re-routed events, a checkpoint) may be larger than what producers
+# send: one source record's entries are never split. This is also the embedded log's bound.
 INTERNAL_MESSAGE_BYTES_MAX: Final = 8 * MIB
 # Only closed segments are compacted: Kafka's default of 1 GiB would leave a small site's changelog as it is.
 COMPACTED_SEGMENT_BYTES: Final = 64 * MIB
-
-
-class TopicSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How the engine's topics are made. Times in ms."""
-
-    # Fixed at creation: the keys' partitions depend on it. Eight suit one machine; the capacity model says
-    # when to choose more.
-    partitions: int = 8
-    # -1 is the cluster's default.
-    replication: int = -1
-    # Must outlast the longest time that a view may be behind or may have to be rebuilt from the log.
-    signals_retention_ms: int = 30 * DAY_MS
-    # Must outlast the longest stop of the workers.
-    by_item_retention_ms: int = 1 * DAY_MS
-    dead_letter_retention_ms: int = 30 * DAY_MS
-    # The changelogs' prefix and the workers' group.
-    app: str = "tidal"
 
 
 class TopicSpec(msgspec.Struct, frozen=True):
@@ -79,7 +62,7 @@ def all_topics(settings: TopicSettings) -> tuple[TopicSpec, ...]:
     """Every topic that must exist before anything else starts."""
     count = settings.partitions
     wanted = [
-        (SIGNALS, count, _kept_for(settings.signals_retention_ms)),
+        (SIGNALS, count, _internal(_kept_for(settings.signals_retention_ms))),
         (BY_ITEM, count, _internal(_kept_for(settings.by_item_retention_ms))),
         *((name, count, _compacted()) for name in (*ENTITY_TOPICS.values(), RELATIONSHIPS)),
         (SCHEMA, 1, _compacted()),
@@ -98,4 +81,5 @@ def _compacted() -> dict[str, str]:
 
 
 def _internal(config: dict[str, str]) -> dict[str, str]:
+    """A topic that the engine itself writes large batches to."""
     return {**config, "max.message.bytes": str(INTERNAL_MESSAGE_BYTES_MAX)}

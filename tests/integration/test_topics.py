@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from schemas.settings import TopicSettings
 from streams.admin import check_topics, init_topics
 from streams.errors import BrokerUnavailableError, TopicMismatchError
-from streams.topics import DEAD_LETTER, ITEMS, SCHEMA, SIGNALS, TopicSettings, all_topics
+from streams.topics import DEAD_LETTER, ITEMS, SCHEMA, SIGNALS, all_topics
 from tests.brokers import Broker
 from tests.server_process import free_port
 
