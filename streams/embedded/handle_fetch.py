@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from streams.embedded import batch
 from streams.embedded.broker import Broker
 from streams.embedded.codec import ERRORS
+from streams.embedded.errors import CorruptBatchError
 from streams.embedded.hot_codec import FetchedPartition, FetchRequest, FetchResult, write_fetch
 from streams.embedded.partition import PartitionLog
+
+logger = logging.getLogger(__name__)
 
 _UNKNOWN = ERRORS["unknown_topic_or_partition"]
 _OUT_OF_RANGE = ERRORS["offset_out_of_range"]
@@ -113,9 +117,12 @@ class PendingFetch:
         if item.offset < log.start_offset or item.offset > log.end_offset:
             error = _OUT_OF_RANGE
         elif left > 0:
-            records = log.read(
-                item.offset, min(item.bytes_max, left), committed=committed, at_least_one=is_first
-            )
+            limit = min(item.bytes_max, left)
+            try:
+                records = log.read(item.offset, limit, committed=committed, at_least_one=is_first)
+            except CorruptBatchError as damage:
+                logger.warning("%s-%d: %s", item.topic, item.partition, damage)
+                error = ERRORS[damage.code]
         return FetchResult(
             item.topic,
             item.partition,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from streams.embedded.broker import Broker, Caller
 from streams.embedded.codec import ERRORS, ResponseBody
+from streams.embedded.errors import CorruptBatchError
 from streams.embedded.partition import PartitionLog
+
+logger = logging.getLogger(__name__)
 
 _LATEST, _EARLIEST, _NEWEST_TIME = -1, -2, -3
 
@@ -36,7 +40,11 @@ class OffsetHandlers:
                 "partition_index": asked.partition_index,
                 "error_code": ERRORS["unknown_topic_or_partition"],
             }
-        offset, timestamp = _look_up(log, asked.timestamp, committed)
+        try:
+            offset, timestamp = _look_up(log, asked.timestamp, committed)
+        except CorruptBatchError as damage:
+            logger.warning("%s-%d: %s", topic, asked.partition_index, damage)
+            return {"partition_index": asked.partition_index, "error_code": ERRORS[damage.code]}
         return {
             "partition_index": asked.partition_index,
             "offset": offset,

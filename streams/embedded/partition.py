@@ -15,6 +15,7 @@ from typing import NamedTuple
 from streams.embedded import batch
 from streams.embedded.batch import BatchHeader, Buffer
 from streams.embedded.commit import GroupCommit
+from streams.embedded.errors import CorruptBatchError
 from streams.embedded.open_files import OpenFiles
 from streams.embedded.producers import Producers
 from streams.embedded.recovery import recover
@@ -103,7 +104,7 @@ class PartitionLog:
         self._settings = settings
         self._commit = commit
         self._open_files = open_files
-        recovered = recover(directory, settings)
+        recovered = recover(directory, settings, gapless=not config.is_compacted)
         self.lost_bytes = recovered.lost_bytes
         self.segments: list[Segment] = recovered.segments
         self._bases = [segment.base_offset for segment in self.segments]
@@ -149,6 +150,10 @@ class PartitionLog:
             segment = self._segment_of(offset)
             location = Location(offset, segment.base_offset, segment.locate(offset, segment.size))
         return location
+
+    @property
+    def _is_gapless(self) -> bool:
+        return not self.config.is_compacted
 
     # -- append --------------------------------------------------------------------------------
 
@@ -272,6 +277,7 @@ class PartitionLog:
 
         committed: end at the last stable offset instead of the high watermark.
         at_least_one: False returns nothing rather than more than `bytes_max`.
+        Raises CorruptBatchError when the disk has altered that batch.
         """
         limit = self._stable_location() if committed else self.high_watermark
         if offset >= limit.offset:
@@ -288,11 +294,17 @@ class PartitionLog:
             if position < end:
                 self._touch(segment)
                 length = segment.cut(position, position + bytes_max, end) - position
-                return segment.read(position, length) if at_least_one or length <= bytes_max else b""
+                if length > bytes_max and not at_least_one:
+                    return b""
+                return segment.read_checked(position, length, offset, gapless=self._is_gapless)
             if segment.base_offset == limit.segment_base:
-                return b""
+                break
             number += 1
             position = -1
+        if self._is_gapless:
+            raise CorruptBatchError(
+                "corrupt_message", f"{self.directory}: offset {offset} is not there any more"
+            )
         return b""
 
     def aborted_in(self, first: int, last: int) -> list[AbortedTransaction]:
@@ -301,7 +313,10 @@ class PartitionLog:
         return [entry for entry in self.aborted[start:] if entry.first_offset < last]
 
     def offset_for_time(self, timestamp_ms: int, *, committed: bool) -> TimedOffset | None:
-        """The first readable record at or after a time, None if there is none."""
+        """The first readable record at or after a time, None if there is none.
+
+        Raises CorruptBatchError when the disk has altered its batch.
+        """
         limit = self._stable_location() if committed else self.high_watermark
         for segment in list(self.segments):
             if segment.max_timestamp < timestamp_ms or segment.next_offset <= self.start_offset:
@@ -311,7 +326,9 @@ class PartitionLog:
             for position, header in segment.walk(segment.position_for_time(timestamp_ms), end):
                 if header.max_timestamp < timestamp_ms or header.is_control:
                     continue
-                content = segment.read(position, header.size)
+                content = segment.read_checked(
+                    position, header.size, header.base_offset, gapless=self._is_gapless
+                )
                 for record in batch.iterate(content, 0, header):
                     if record.timestamp >= timestamp_ms and record.offset >= self.start_offset:
                         return TimedOffset(record.offset, record.timestamp)

@@ -39,8 +39,11 @@ class Recovered(NamedTuple):
     lost_bytes: int
 
 
-def recover(directory: Path, settings: LogSettings) -> Recovered:
-    """Open the segments of a folder (made if missing) and make the last one whole."""
+def recover(directory: Path, settings: LogSettings, *, gapless: bool) -> Recovered:
+    """Open the segments of a folder (made if missing) and make the last one whole.
+
+    gapless: within a segment offsets follow each other without holes (the topic is not compacted).
+    """
     directory.mkdir(parents=True, exist_ok=True)
     finish_replacements(directory)
     bases = sorted(int(path.stem) for path in directory.glob("*" + LOG_SUFFIX) if path.stem.isdigit())
@@ -65,7 +68,7 @@ def recover(directory: Path, settings: LogSettings) -> Recovered:
         is_last = number == len(segments) - 1
         file_size = segment.path.stat().st_size
         if segment.size < file_size:
-            lost += _scan(segment, file_size, producers, aborted)
+            lost += _scan(segment, file_size, producers, aborted, gapless=gapless)
         if not is_last and snapshot is None:
             write_snapshot(segment.path, segment.snapshot(producers.snapshot(), aborted))
         segment.created_ms = int(segment.path.stat().st_mtime * 1000) if segment.size else 0
@@ -81,7 +84,14 @@ def _usable_snapshot(segment: Segment) -> Snapshot | None:
     return snapshot
 
 
-def _scan(segment: Segment, file_size: int, producers: Producers, aborted: list[AbortedTransaction]) -> int:
+def _scan(
+    segment: Segment,
+    file_size: int,
+    producers: Producers,
+    aborted: list[AbortedTransaction],
+    *,
+    gapless: bool,
+) -> int:
     """Read on from the segment's known size; cut off what is not sound. Returns the bytes cut off."""
     reason = "an incomplete batch"
     with mmap.mmap(segment.fd, file_size, access=mmap.ACCESS_READ) as content:
@@ -90,7 +100,9 @@ def _scan(segment: Segment, file_size: int, producers: Producers, aborted: list[
             if not batch.is_whole(content, segment.size, header):
                 reason = "an incomplete or altered batch"
                 break
-            if header.base_offset < segment.next_offset:
+            if header.base_offset < segment.next_offset or (
+                gapless and header.base_offset > segment.next_offset
+            ):
                 reason = f"offset {header.base_offset} where {segment.next_offset} was due"
                 break
             _replay(content, segment.size, header, producers, aborted)

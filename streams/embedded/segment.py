@@ -16,7 +16,8 @@ from typing import NamedTuple
 import msgspec
 from crc32c import crc32c
 
-from streams.embedded.batch import HEADER_BYTES, BatchHeader, Buffer, read_header
+from streams.embedded.batch import HEADER_BYTES, BatchHeader, Buffer, is_whole, read_header
+from streams.embedded.errors import CorruptBatchError
 from streams.embedded.producers import ProducerSnapshot
 
 LOG_SUFFIX = ".log"
@@ -98,6 +99,9 @@ class Segment:
         self.pending: list[Buffer] = []
         # True while a thread writes to the file.
         self.syncing = False
+        # Bytes that a former process wrote and this one has not looked at: [_checked, _unchecked_end).
+        self._checked = 0
+        self._unchecked_end = 0
         self._interval = index_interval_bytes
         self._last_indexed = -index_interval_bytes
         self._offsets = array("q")
@@ -180,6 +184,24 @@ class Segment:
     def read(self, position: int, length: int) -> bytes:
         return os.pread(self.fd, length, position)
 
+    def read_checked(self, position: int, length: int, offset: int, *, gapless: bool) -> bytes:
+        """Whole batches for a reader of `offset`; what a start took on trust is checked when first read.
+
+        gapless: offsets follow each other without holes (nothing was compacted). Returns what is sound in
+        front of damage. Raises CorruptBatchError when the damage comes first.
+        """
+        data = self.read(position, length)
+        if position >= self._unchecked_end or position + length <= self._checked:
+            return data
+        sound = _sound_bytes(data, offset, gapless=gapless)
+        if sound == len(data) and position <= self._checked:
+            self._checked = position + sound
+        if not sound and data:
+            raise CorruptBatchError(
+                "corrupt_message", f"{self.path} is damaged at byte {position}, offset {offset}"
+            )
+        return data[:sound]
+
     def batch_end(self, position: int) -> int:
         """End of the batch that starts at `position`."""
         return position + read_header(self.read(position, HEADER_BYTES)).size
@@ -221,7 +243,7 @@ class Segment:
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Take size and index from a snapshot."""
-        self.size = snapshot.size
+        self.size = self._unchecked_end = snapshot.size
         self.next_offset = snapshot.next_offset
         self.max_timestamp = snapshot.max_timestamp
         for target, saved in (
@@ -232,6 +254,21 @@ class Segment:
             del target[:]
             target.frombytes(saved)
         self._last_indexed = self._positions[-1] if self._positions else -self._interval
+
+
+def _sound_bytes(data: bytes, offset: int, *, gapless: bool) -> int:
+    """Length of the sound batches at the start of `data`, the first of which should hold `offset`."""
+    position = 0
+    while position + HEADER_BYTES <= len(data):
+        header = read_header(data, position)
+        follows = (
+            header.base_offset <= offset <= header.last_offset if gapless else header.last_offset >= offset
+        )
+        if not follows or not is_whole(data, position, header):
+            break
+        position += header.size
+        offset = header.next_offset
+    return position
 
 
 class HeaderWalk:
