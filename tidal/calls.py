@@ -12,12 +12,13 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from queryd.http.problems import FieldProblem, ProblemDocument
 from queryd.http.shapes import (
     BatchWritten,
     Cohorts,
     CohortSize,
+    FieldProblem,
     Ledger,
+    ProblemDocument,
     QueryReply,
     Readiness,
     Relationships,
@@ -35,6 +36,8 @@ Kind = Literal["item", "user", "creator"]
 Record = Mapping[str, Any]
 Event = Mapping[str, Any]
 
+DEFAULT_URL = "http://127.0.0.1:8080"
+TIMEOUT_S = 10.0
 _JSON = "application/json"
 
 
@@ -53,6 +56,14 @@ class RefusedError(ClientError):
         super().__init__(f"{problem.status} {problem.title}: {problem.detail}")
         self.problem = problem
         self.retry_after_s = retry_after_s
+
+
+def unreachable(url: str, error: BaseException) -> ServerUnreachableError:
+    """Nothing answers at `url`, because of `error`."""
+    why = str(error) or type(error).__name__
+    return ServerUnreachableError(
+        f"no answer from queryd at {url}: {why}; is it running? `tidal up` starts one"
+    )
 
 
 @dataclass(frozen=True, slots=True)

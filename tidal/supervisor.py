@@ -18,6 +18,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,8 +112,12 @@ class Supervisor:
         """
         self._run_dir.mkdir(parents=True, exist_ok=True)
         self._log_dir.mkdir(parents=True, exist_ok=True)
-        started = [self._launch(spec) for spec in specs]
-        await asyncio.gather(*(self._await_ready(child) for child in started))
+        waits = [asyncio.create_task(self._await_ready(self._launch(spec))) for spec in specs]
+        try:
+            await asyncio.gather(*waits)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def stop(self) -> None:
         """Stops everything, highest stage first; whoever does not leave in time is killed."""
@@ -129,14 +134,17 @@ class Supervisor:
         )
         self._children[spec.name] = child
         child.keeper = asyncio.create_task(self._keep(child), name=f"keep {spec.name}")
-        child.keeper.add_done_callback(self._keeper_ended)
+        child.keeper.add_done_callback(partial(self._keeper_ended, child))
         return child
 
-    def _keeper_ended(self, keeper: asyncio.Task[None]) -> None:
-        if not self._stopping:
-            self.failed.set()
-        if not keeper.cancelled() and keeper.exception() is not None and self._stopping:
-            self._report(f"while stopping: {keeper.exception()}")
+    def _keeper_ended(self, child: Child, keeper: asyncio.Task[None]) -> None:
+        """A keeper ends by itself only when its child never became ready, which `start` reports, or by a defect."""
+        if self._stopping or keeper.cancelled():
+            return
+        self.failed.set()
+        error = keeper.exception()
+        if error is not None and child.was_ready.is_set():
+            self._report(f"{child.spec.name} is not supervised any more: {error}")
 
     async def _await_ready(self, child: Child) -> None:
         assert child.keeper is not None

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from queryd.http.problems import FieldProblem, ProblemError, bad_fields
+from queryd.http.problems import ProblemError, bad_fields
+from queryd.http.shapes import FieldProblem
 
 T = TypeVar("T")
 
@@ -56,7 +57,10 @@ def malformed_json(why: str) -> ProblemError:
     at = _AT_BYTE.search(why)
     path = f"byte {at['byte']}" if at else ""
     return ProblemError(
-        400, "malformed_json", f"the body is not valid JSON: {why}", errors=[FieldProblem(path=path, message=why)]
+        400,
+        "malformed_json",
+        f"the body is not valid JSON: {why}",
+        errors=[FieldProblem(path=path, message=why)],
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from queryd.errors import EngineNotReady, LimitExceeded, PositionTimeout, QueryError, QueryFailed
-from queryd.http.problems import FieldProblem, ProblemError
+from queryd.http.problems import ProblemError
+from queryd.http.shapes import FieldProblem
 from schemas.errors import PredicateError, RecordError, SchemaError, TidalError
 from streams.errors import (
     BrokerUnavailableError,
@@ -58,7 +59,9 @@ def _of_query_failure(error: QueryFailed) -> ProblemError:
     limit = error.limit if isinstance(error, LimitExceeded) else None
     if isinstance(error, PositionTimeout):
         limit = "deadline_ms"
-    return ProblemError(error.http_status, error.kind, str(error), errors=errors, limit=limit, headers=headers)
+    return ProblemError(
+        error.http_status, error.kind, str(error), errors=errors, limit=limit, headers=headers
+    )
 
 
 def _place_in_query(error: QueryError | PredicateError) -> FieldProblem:

@@ -49,12 +49,17 @@ class HttpMetrics:
             buckets=STAGE_BUCKETS_S,
             registry=self.registry,
         )
-        self.in_flight = Gauge("tidal_http_requests_in_flight", "Requests being served.", registry=self.registry)
+        self.in_flight = Gauge(
+            "tidal_http_requests_in_flight", "Requests being served.", registry=self.registry
+        )
         self.signals = Counter(
             "tidal_http_signals", "Events received, by outcome.", ("outcome",), registry=self.registry
         )
         self.degraded = Counter(
-            "tidal_query_degraded", "Stages that were cut or skipped, by stage.", ("stage",), registry=self.registry
+            "tidal_query_degraded",
+            "Stages that were cut or skipped, by stage.",
+            ("stage",),
+            registry=self.registry,
         )
 
     def watch(self, source: StatusSource) -> None:

@@ -8,21 +8,19 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from queryd.http.access import Caller, authorize
 from queryd.http.bodies import body_too_large
 from queryd.http.error_mapping import problem_of
-from queryd.http.problems import FieldProblem, ProblemError, problem_response
+from queryd.http.problems import ProblemError, problem_response
 from queryd.http.route import Role, Route
 from queryd.http.services import services
+from queryd.http.shapes import FieldProblem
 
 logger = logging.getLogger("queryd.http")
-
-Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Middleware = Callable[[web.Request, Next], Awaitable[web.StreamResponse]]
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
@@ -36,7 +34,7 @@ class RouteIndex:
     """Finds the declared route of a request that aiohttp has resolved."""
 
     def __init__(self, routes: tuple[Route, ...]) -> None:
-        self._routes = {(route.method, route.path): route for route in routes}
+        self._routes: dict[tuple[str, str], Route] = {(route.method, route.path): route for route in routes}
         self.paths = sorted({route.path for route in routes})
 
     def of(self, request: web.Request) -> Route | None:
@@ -52,7 +50,7 @@ def observe(index: RouteIndex) -> Middleware:
     """Outermost: gives the request an id, counts and times it, writes its log line."""
 
     @web.middleware
-    async def middleware(request: web.Request, handler: Next) -> web.StreamResponse:
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[REQUEST_ID] = _request_id(request.headers.get(REQUEST_ID_HEADER))
         route = index.of(request)
         metrics = services(request).metrics
@@ -81,14 +79,14 @@ def problems(index: RouteIndex) -> Middleware:
     """Turns every error into a problem document; an unforeseen one is logged with its trace and says nothing."""
 
     @web.middleware
-    async def middleware(request: web.Request, handler: Next) -> web.StreamResponse:
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
         except web.HTTPException as error:
             problem = _of_http_exception(request, index, error)
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001 - the boundary where an error becomes a reply
+        except Exception as error:
             problem = problem_of(error)
             if problem.status >= 500:
                 logger.exception(
@@ -103,7 +101,7 @@ def access(index: RouteIndex) -> Middleware:
     """Admits the caller: key, role, rate."""
 
     @web.middleware
-    async def middleware(request: web.Request, handler: Next) -> web.StreamResponse:
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         route = index.of(request)
         needed = route.role if route is not None else Role.OPEN
         offered = services(request)

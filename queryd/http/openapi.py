@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
-from queryd.http.problems import PROBLEM_CONTENT_TYPE, ProblemDocument
+from queryd.http.problems import PROBLEM_CONTENT_TYPE
 from queryd.http.route import Parameter, Role, Route
+from queryd.http.shapes import ProblemDocument
 
 _TEMPLATE = re.compile(r"\{(\w+)\}")
 _JSON_TYPES = {str: "string", int: "integer", bool: "boolean"}
@@ -22,7 +23,7 @@ def openapi_document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     routes = tuple(routes)
     types = [ProblemDocument, *_types_of(routes)]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    schema_of = {id(type_): schema for type_, schema in zip(types, schemas, strict=True)}
+    schema_of = _Schemas(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
@@ -37,23 +38,41 @@ def openapi_document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         "components": {
             "schemas": components,
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "Off while bound to loopback only."}
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "Off while bound to loopback only.",
+                }
             },
         },
     }
+
+
+class _Schemas:
+    """The schema of each type that a route names; a tuple of types means any one of them."""
+
+    def __init__(self, pairs: Iterable[tuple[Any, dict[str, Any]]]) -> None:
+        self._by_identity = {id(type_): schema for type_, schema in pairs}
+
+    def of(self, shape: Any) -> dict[str, Any]:
+        """The schema of `shape`."""
+        if isinstance(shape, tuple):
+            return {"anyOf": [self.of(alternative) for alternative in shape]}
+        return self._by_identity[id(shape)]
 
 
 def _types_of(routes: Iterable[Route]) -> list[Any]:
     found: dict[int, Any] = {}
     for route in routes:
         bodies = route.body.types.values() if route.body is not None else ()
-        for type_ in (*bodies, route.reply, *route.other_replies.values()):
-            if type_ is not None:
-                found[id(type_)] = type_
+        for shape in (*bodies, route.reply, *route.other_replies.values()):
+            for type_ in shape if isinstance(shape, tuple) else (shape,):
+                if type_ is not None:
+                    found[id(type_)] = type_
     return list(found.values())
 
 
-def _operation(route: Route, schema_of: Mapping[int, Any]) -> dict[str, Any]:
+def _operation(route: Route, schema_of: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.operation_id,
         "summary": route.summary,
@@ -63,12 +82,14 @@ def _operation(route: Route, schema_of: Mapping[int, Any]) -> dict[str, Any]:
     }
     if route.role is not Role.OPEN:
         operation["security"] = [{"key": []}]
-        operation["description"] = f"Needs a key of role {route.role.name.lower()} or above, where keys are in use."
+        operation["description"] = (
+            f"Needs a key of role {route.role.name.lower()} or above, where keys are in use."
+        )
     if route.body is not None:
         operation["requestBody"] = {
             "required": route.body.required,
             "content": {
-                media: _with_example({"schema": schema_of[id(type_)]}, route.body.examples.get(media))
+                media: _with_example({"schema": schema_of.of(type_)}, route.body.examples.get(media))
                 for media, type_ in route.body.types.items()
             },
         }
@@ -106,22 +127,24 @@ def _query_parameter(parameter: Parameter) -> dict[str, Any]:
     return described
 
 
-def _responses(route: Route, schema_of: Mapping[int, Any]) -> dict[str, Any]:
+def _responses(route: Route, schema_of: _Schemas) -> dict[str, Any]:
     good: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
     if route.reply is not None:
-        good["content"] = {route.reply_media: {"schema": schema_of[id(route.reply)]}}
+        good["content"] = {route.reply_media: {"schema": schema_of.of(route.reply)}}
     elif route.reply_media != "application/json":
         good["content"] = {route.reply_media: {"schema": {"type": "string"}}}
     responses = {str(route.status): good}
     for status, reply in route.other_replies.items():
         responses[str(status)] = {
             "description": HTTPStatus(status).phrase,
-            "content": {"application/json": {"schema": schema_of[id(reply)]}},
+            "content": {"application/json": {"schema": schema_of.of(reply)}},
         }
-    for status in sorted({*route.problems, *_access_problems(route), *_ALWAYS_POSSIBLE} - {int(s) for s in responses}):
+    for status in sorted(
+        {*route.problems, *_access_problems(route), *_ALWAYS_POSSIBLE} - {int(s) for s in responses}
+    ):
         responses[str(status)] = {
             "description": HTTPStatus(status).phrase,
-            "content": {PROBLEM_CONTENT_TYPE: {"schema": schema_of[id(ProblemDocument)]}},
+            "content": {PROBLEM_CONTENT_TYPE: {"schema": schema_of.of(ProblemDocument)}},
         }
     return responses
 

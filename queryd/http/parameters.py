@@ -7,8 +7,9 @@ from typing import Any
 
 from multidict import MultiMapping
 
-from queryd.http.problems import FieldProblem, bad_fields, field_problem
+from queryd.http.problems import bad_fields, field_problem
 from queryd.http.route import Parameter
+from queryd.http.shapes import FieldProblem
 
 _TRUE = frozenset({"1", "true", "yes", "on", ""})
 _FALSE = frozenset({"0", "false", "no", "off"})

@@ -9,30 +9,10 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
+from queryd.http.shapes import FieldProblem, ProblemDocument
 from schemas.errors import TidalError
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
-
-
-class FieldProblem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One field that was refused: where it is, why, and the valid name that it resembles."""
-
-    path: str
-    message: str
-    code: str | None = None
-    nearest: str | None = None
-
-
-class ProblemDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Body of every reply of status 400 and above."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[FieldProblem] = []
-    limit: str | None = None
-    request_id: str | None = None
 
 
 class ProblemError(TidalError):
@@ -89,7 +69,9 @@ def nearest_name(name: str, valid: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
-def field_problem(path: str, message: str, name: str | None = None, valid: Iterable[str] = ()) -> FieldProblem:
+def field_problem(
+    path: str, message: str, name: str | None = None, valid: Iterable[str] = ()
+) -> FieldProblem:
     """A field problem; with `name` and `valid`, it also proposes the nearest valid name."""
     nearest = nearest_name(name, valid) if name is not None else None
     if nearest is not None:

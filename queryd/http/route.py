@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from aiohttp import web
@@ -40,15 +39,12 @@ class Parameter:
     high: int | None = None
 
 
-_NOTHING: Mapping[Any, Any] = MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class Body:
     """A request body: its type for each media type, with an example for each where one helps."""
 
     types: Mapping[str, Any]
-    examples: Mapping[str, Any] = _NOTHING
+    examples: Mapping[str, Any] = field(default_factory=dict)
     required: bool = True
 
 
@@ -72,5 +68,5 @@ class Route:
     status: int = 200
     reply: Any = None
     reply_media: str = "application/json"
-    other_replies: Mapping[int, Any] = _NOTHING
+    other_replies: Mapping[int, Any] = field(default_factory=dict)
     problems: tuple[int, ...] = ()

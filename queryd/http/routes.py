@@ -31,9 +31,9 @@ from queryd.http.shapes import (
 from queryd.http.url_query import RETRIEVE_PARAMETERS, SEARCH_PARAMETERS, SUGGEST_PARAMETERS
 
 JSON = "application/json"
-EVENT_OR_EVENTS = SignalEvent | list[SignalEvent]
-QUERY_BODY = QueryRequest | dict[str, Any]
-LEDGER_OR_LEDGERS = Ledger | dict[str, Any]
+EVENT_OR_EVENTS = (SignalEvent, list[SignalEvent])
+QUERY_BODY = (QueryRequest, dict[str, Any])
+LEDGER_OR_LEDGERS = (Ledger, dict[str, Ledger])
 
 _EVENT_EXAMPLE = {"kind": "like", "item": "item_I", "user": "user_U", "weight": 1.0, "ts": 1763600000000}
 _QUERY_EXAMPLE = "RETRIEVE items USING PROFILE trending COHORT locale:US, age:18-24 WINDOW 24h LIMIT 25"
@@ -181,7 +181,13 @@ def _user_routes() -> Iterator[Route]:
             users.RELATIONSHIP_PARAMETERS,
             "Edges out of the user.",
         ),
-        ("preference", users.get_user_preference, UserPreference, (), "Preference vectors learnt from signals."),
+        (
+            "preference",
+            users.get_user_preference,
+            UserPreference,
+            (),
+            "Preference vectors learnt from signals.",
+        ),
     )
     for what, handler, reply, parameters, summary in shapes:
         yield Route(
@@ -191,7 +197,9 @@ def _user_routes() -> Iterator[Route]:
 
 
 def _operation_routes() -> Iterator[Route]:
-    yield Route("GET", "/livez", operations.livez, "livez", Role.OPEN, "operations", "Liveness.", reply=Liveness)
+    yield Route(
+        "GET", "/livez", operations.livez, "livez", Role.OPEN, "operations", "Liveness.", reply=Liveness
+    )
     yield Route(
         "GET", "/readyz", operations.readyz, "readyz", Role.OPEN, "operations",
         "Readiness: tables restored and lag under its bound.", reply=Readiness, other_replies={503: Readiness},

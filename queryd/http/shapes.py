@@ -11,6 +11,27 @@ from typing import Any, Literal
 import msgspec
 
 
+class FieldProblem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One field that was refused: where it is, why, and the valid name that it resembles."""
+
+    path: str
+    message: str
+    code: str | None = None
+    nearest: str | None = None
+
+
+class ProblemDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of every reply of status 400 and above."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] = []
+    limit: str | None = None
+    request_id: str | None = None
+
+
 class SignalEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """One event, as any producer may publish it to the log."""
 

@@ -26,7 +26,9 @@ _SHARED = (
     Parameter("after", "position token of a write that the page must reflect"),
     Parameter("as_of", "the time to rank at: ms since the epoch, or ISO 8601"),
     Parameter("seed", "seed of everything random", type=int, low=0),
-    Parameter("explain", "`plan`, or `analyze` to run it and report on each stage", choices=("plan", "analyze")),
+    Parameter(
+        "explain", "`plan`, or `analyze` to run it and report on each stage", choices=("plan", "analyze")
+    ),
 )
 RETRIEVE_PARAMETERS = (
     Parameter("entities", "what to retrieve; items by default", choices=("items", "creators", "users")),

@@ -24,7 +24,9 @@ def parse_address(text: str, option: str) -> Address:
     """`127.0.0.1:8080`, `[::1]:8080`, `:8080` (this machine only). Raises UsageError that names the option."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit() or int(port) > PORT_MAX:
-        raise UsageError(f"{text!r} is not an address", where=option, do="write HOST:PORT, for example 127.0.0.1:8080")
+        raise UsageError(
+            f"{text!r} is not an address", where=option, do="write HOST:PORT, for example 127.0.0.1:8080"
+        )
     return Address(host.strip("[]") or "127.0.0.1", int(port))
 
 

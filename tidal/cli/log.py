@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 
 def log(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Data folder; the log lives in DIR/log.")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="Data folder; the log lives in DIR/log.")
+    ],
     listen: Annotated[
         str, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
     ] = "127.0.0.1:9092",
@@ -49,7 +51,9 @@ async def _serve(folder: Path, address: Address, ready_file: Path | None) -> int
     except LogFolderError as error:
         raise CommandError(str(error), where="--data") from error
     except OSError as error:
-        raise CommandError(f"cannot listen: {error.strerror or error}", where=f"--listen {address}") from error
+        raise CommandError(
+            f"cannot listen: {error.strerror or error}", where=f"--listen {address}"
+        ) from error
     try:
         announce_ready(ready_file, server.address)
         await stop.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -9,38 +10,40 @@ from collections.abc import Sequence
 import typer
 
 from schemas.errors import TidalError
-from tidal.cli import (
-    bench,
-    config,
-    log,
-    publish,
-    query,
-    queryd,
-    schema,
-    status,
-    topics,
-    up,
-    worker,
-)
 from tidal.cli.failure import DONE, FAILED, INTERRUPTED, CommandError, report_failure
 
-COMMANDS = (up, log, worker, queryd, topics, publish, query, status, schema, config, bench)
+COMMANDS = {
+    "up": "tidal.cli.up",
+    "log": "tidal.cli.log",
+    "worker": "tidal.cli.worker",
+    "queryd": "tidal.cli.queryd",
+    "topics": "tidal.cli.topics",
+    "publish": "tidal.cli.publish",
+    "query": "tidal.cli.query",
+    "status": "tidal.cli.status",
+    "schema": "tidal.cli.schema",
+    "config": "tidal.cli.config",
+    "bench": "tidal.cli.bench",
+}
+"""Each command, and the module whose `register(app)` adds it."""
 
 
-def build_app() -> typer.Typer:
-    """The application with every command registered."""
+def build_app(wanted: str | None = None) -> typer.Typer:
+    """The application; with the name of a command only that one.
+
+    Loading what all commands need takes most of a second, and `tidal up` starts a command for each process.
+    """
     app = typer.Typer(
         name="tidal",
         help="One log, materialized views over it, and one query: what should this user see, in what order?",
-        no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_version_option)
-    for command in COMMANDS:
-        command.register(app)
+    for module in [COMMANDS[wanted]] if wanted in COMMANDS else COMMANDS.values():
+        importlib.import_module(module).register(app)
     return app
 
 
@@ -61,7 +64,9 @@ def _version_option(
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code."""
     try:
-        code = build_app()(args=list(arguments), prog_name="tidal", standalone_mode=False)
+        code = build_app(next(iter(arguments), None))(
+            args=list(arguments), prog_name="tidal", standalone_mode=False
+        )
         return code if isinstance(code, int) else DONE
     except CommandError as error:
         report_failure(error.what, error.where, error.do)
@@ -82,9 +87,11 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         report_failure(error.strerror or str(error), str(error.filename or ""))
         return FAILED
-    except Exception as error:  # noqa: BLE001 - the boundary of the process
+    except Exception as error:
         logging.getLogger("tidal").exception("unexpected")
-        report_failure(f"{type(error).__name__}: {error}", do="this is a defect; please report it with the trace above")
+        report_failure(
+            f"{type(error).__name__}: {error}", do="this is a defect; please report it with the trace above"
+        )
         return FAILED
 
 

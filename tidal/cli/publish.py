@@ -7,9 +7,8 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from io import BufferedIOBase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, cast
 
 import numpy as np
 import typer
@@ -45,14 +44,15 @@ def publish(
     data: DataOption = None,
     brokers: BrokersOption = None,
     schema: Annotated[
-        Path | None, typer.Option("--schema", metavar="FILE", help="The site's schema; the default one without it.")
+        Path | None,
+        typer.Option("--schema", metavar="FILE", help="The site's schema; the default one without it."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="The outcome as JSON.")] = False,
 ) -> None:
     """Publish JSON events from stdin, one a line; leaves when the log has acknowledged the last one."""
     run = _Run(read_schema(schema))
     with Producer(brokers_of(brokers, data), schema=run.schema) as producer:
-        for first, lines in read_lines(sys.stdin.buffer):
+        for first, lines in read_lines(cast(Readable, sys.stdin.buffer)):
             run.send(producer, first, lines)
         run.settle_all()
     if json:
@@ -106,7 +106,15 @@ class _Run:
             say(f"line {first + reject.record}{event}: {reject.error}")
 
 
-def read_lines(stream: BufferedIOBase) -> Iterator[tuple[int, list[bytes]]]:
+class Readable(Protocol):
+    """A buffered stream of bytes."""
+
+    def read1(self, size: int, /) -> bytes:
+        """At most `size` bytes, as soon as there are any; none at the end."""
+        ...
+
+
+def read_lines(stream: Readable) -> Iterator[tuple[int, list[bytes]]]:
     """Runs of non-empty lines as they become available, each with the number of its first line.
 
     A line beyond LINE_BYTES_MAX is cut there, so that memory stays bounded; its parts are then refused as JSON.

@@ -22,8 +22,12 @@ def register(app: typer.Typer) -> None:
 
 
 def query(
-    text: Annotated[str, typer.Argument(help="The query, for example 'RETRIEVE items USING PROFILE trending'.")],
-    explain: Annotated[bool, typer.Option("--explain", help="Show the plan, with estimates; run nothing.")] = False,
+    text: Annotated[
+        str, typer.Argument(help="The query, for example 'RETRIEVE items USING PROFILE trending'.")
+    ],
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the plan, with estimates; run nothing.")
+    ] = False,
     analyze: Annotated[
         bool, typer.Option("--analyze", help="Run it; show each stage and every term of each score.")
     ] = False,
@@ -76,7 +80,9 @@ def _row(result: QueryResult, field_names: list[str], with_terms: bool) -> list[
     row += [(result.fields or {}).get(name) for name in field_names]
     if with_terms:
         terms = result.terms or []
-        row.append("\n".join(f"{t.term} {shown(t.value)} × {t.weight:g} = {shown(t.contribution)}" for t in terms))
+        row.append(
+            "\n".join(f"{t.term} {shown(t.value)} × {t.weight:g} = {shown(t.contribution)}" for t in terms)
+        )
     return row
 
 

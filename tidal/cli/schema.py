@@ -28,7 +28,8 @@ def register(app: typer.Typer) -> None:
 
 def show(
     schema: Annotated[
-        Path | None, typer.Option("--schema", metavar="FILE", help="A schema file; the default schema without it.")
+        Path | None,
+        typer.Option("--schema", metavar="FILE", help="A schema file; the default schema without it."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="The whole document as JSON.")] = False,
 ) -> None:
@@ -63,18 +64,24 @@ def read_schema(file: Path | None) -> Schema:
     if file is None:
         return default_schema()
     if not file.is_file():
-        raise CommandError("there is no such schema file", where=str(file), do="check the path given with --schema")
+        raise CommandError(
+            "there is no such schema file", where=str(file), do="check the path given with --schema"
+        )
     try:
         return load_schema(file)
     except SchemaError as error:
-        raise CommandError(str(error), where=str(file), do="correct the lines above and run it again") from error
+        raise CommandError(
+            str(error), where=str(file), do="correct the lines above and run it again"
+        ) from error
 
 
 def _print_schema(schema: Schema) -> None:
     say(f"schema {schema.name!r}, version {schema.version}")
     for kind, entity in schema.entities.items():
         rows = [[field.name, field.type] for field in entity.fields.values()]
-        rows += [[slot.name, f"embedding of {slot.dim}, {slot.metric}"] for slot in entity.embeddings.values()]
+        rows += [
+            [slot.name, f"embedding of {slot.dim}, {slot.metric}"] for slot in entity.embeddings.values()
+        ]
         print_table(kind, ["field", "type"], rows)
     print_table(
         "signals",

@@ -9,8 +9,9 @@ write; who needs that writes whole records.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -20,9 +21,9 @@ from queryd.http.bodies import decode_json, read_body
 from queryd.http.error_mapping import of_record_error
 from queryd.http.handlers.replies import json_reply, raw_json_reply, require_user
 from queryd.http.middleware import CALLER
-from queryd.http.problems import FieldProblem, ProblemError, bad_fields, invalid, not_found
-from queryd.http.services import Services, services
-from queryd.http.shapes import BatchWritten, RejectedRecord, Written
+from queryd.http.problems import ProblemError, bad_fields, invalid, not_found
+from queryd.http.services import services
+from queryd.http.shapes import BatchWritten, FieldProblem, RejectedRecord, Written
 from schemas.errors import RecordError
 from schemas.model import Schema
 from schemas.records.entities import decode_entity
@@ -74,8 +75,9 @@ class EntityRoutes:
     async def put(self, request: web.Request) -> web.Response:
         """Replaces the record."""
         id = self._own_id(request, "write it")
-        record = _object(decode_json(await read_body(request)))
-        return json_reply(await self._write(request, id, _with_id(record, id)))
+        body = await read_body(request)
+        _check(self.kind, id, body, services(request).reader.schema)
+        return json_reply(await self._write(request, id, _object(decode_json(body))))
 
     async def patch(self, request: web.Request) -> web.Response:
         """Merges the body into the record (RFC 7396): null removes a field, an object merges, the rest replaces."""
@@ -84,7 +86,8 @@ class EntityRoutes:
         async with request.app[ENTITY_WRITES].lock(self.kind, id):
             current = await self._visible_record(request, id)
             merged = merge_patch(current, patch)
-            return json_reply(await self._write(request, id, _with_id(merged, id)))
+            _check(self.kind, id, msgspec.json.encode(merged), services(request).reader.schema)
+            return json_reply(await self._write(request, id, merged))
 
     async def get(self, request: web.Request) -> web.Response:
         """The record as the tables hold it."""
@@ -98,7 +101,7 @@ class EntityRoutes:
         """Deletes the entity; deleting what does not exist is no error, the log takes it all the same."""
         id = self._own_id(request, "delete it")
         offered = services(request)
-        _checked(self.kind, id, None, offered.reader.schema)
+        _check(self.kind, id, None, offered.reader.schema)
         position = await offered.writer.put_entity(self.kind, id, None)
         request.app[ENTITY_WRITES].remember(self.kind, id, position)
         return json_reply(Written(id=id, position=position.encode()))
@@ -111,7 +114,9 @@ class EntityRoutes:
         good, rejected = _split(self.kind, records, offered.reader.schema, request)
         if not good:
             raise _nothing_written(rejected)
-        positions = await asyncio.gather(*(offered.writer.put_entity(self.kind, id, r) for id, r in good.values()))
+        positions = await asyncio.gather(
+            *(offered.writer.put_entity(self.kind, id, r) for id, r in good.values())
+        )
         written = []
         for (id, _), position in zip(good.values(), positions, strict=True):
             request.app[ENTITY_WRITES].remember(self.kind, id, position)
@@ -127,16 +132,16 @@ class EntityRoutes:
         return id
 
     async def _write(self, request: web.Request, id: str, record: Record) -> Written:
-        offered = services(request)
-        _checked(self.kind, id, record, offered.reader.schema)
-        position = await offered.writer.put_entity(self.kind, id, record)
+        position = await services(request).writer.put_entity(self.kind, id, {"id": id, **record})
         request.app[ENTITY_WRITES].remember(self.kind, id, position)
         return Written(id=id, position=position.encode())
 
     async def _visible_record(self, request: web.Request, id: str) -> Record:
-        offered: Services = services(request)
+        offered = services(request)
         last = request.app[ENTITY_WRITES].last(self.kind, id)
-        if last is not None and not await offered.reader.wait_applied(Positions.of([last]), VISIBLE_TIMEOUT_S):
+        if last is not None and not await offered.reader.wait_applied(
+            Positions.of([last]), VISIBLE_TIMEOUT_S
+        ):
             raise ProblemError(
                 503,
                 "not_visible_yet",
@@ -169,17 +174,10 @@ def _object(value: Any) -> Record:
     return value
 
 
-def _with_id(record: Record, id: str) -> Record:
-    given = record.get("id", id)
-    if given != id:
-        raise invalid("id_mismatch", "$.id", f"the body says {given!r}, the path says {id!r}")
-    return {"id": id, **record}
-
-
-def _checked(kind: str, id: str, record: Record | None, schema: Schema) -> None:
+def _check(kind: str, id: str, value: bytes | None, schema: Schema) -> None:
     """Raises ProblemError for what the log's readers would refuse, so that it never gets into the log."""
     try:
-        decode_entity(kind, id.encode(), None if record is None else msgspec.json.encode(record), schema)
+        decode_entity(kind, id.encode(), value, schema, time.time_ns() // 1_000_000)
     except RecordError as error:
         raise of_record_error(error) from None
 
@@ -216,7 +214,7 @@ def _checked_entry(kind: str, record: Any, schema: Schema) -> tuple[str, Record]
     id = fields.get("id")
     if not isinstance(id, str):
         raise invalid("missing_field", "$.id", "every record of a batch needs its id, a string")
-    _checked(kind, id, fields, schema)
+    _check(kind, id, msgspec.json.encode(fields), schema)
     return id, fields
 
 
@@ -224,8 +222,7 @@ def _nothing_written(rejected: list[RejectedRecord]) -> ProblemError:
     if not rejected:
         return ProblemError(422, "no_records", "the array is empty; send at least one record")
     fields = [
-        FieldProblem(path=f"$[{r.index}]{r.path.removeprefix('$')}", message=r.message, code=r.code) for r in rejected
+        FieldProblem(path=f"$[{r.index}]{r.path.removeprefix('$')}", message=r.message, code=r.code)
+        for r in rejected
     ]
     return bad_fields(rejected[0].code, fields, status=422)
-
-

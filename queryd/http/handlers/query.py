@@ -12,9 +12,15 @@ from queryd.http.bodies import decode_json, read_body
 from queryd.http.handlers.replies import json_reply, parameters_of
 from queryd.http.metrics import HttpMetrics
 from queryd.http.middleware import CALLER
-from queryd.http.problems import FieldProblem, ProblemError, bad_fields
+from queryd.http.problems import ProblemError, bad_fields
 from queryd.http.services import services
-from queryd.http.url_query import RETRIEVE_PARAMETERS, SEARCH_PARAMETERS, SUGGEST_PARAMETERS, query_of_parameters
+from queryd.http.shapes import FieldProblem
+from queryd.http.url_query import (
+    RETRIEVE_PARAMETERS,
+    SEARCH_PARAMETERS,
+    SUGGEST_PARAMETERS,
+    query_of_parameters,
+)
 from queryd.language.json_form import from_json
 from queryd.language.parse import parse_query
 from schemas.model import Limits
@@ -57,7 +63,9 @@ def query_of_body(content_type: str, body: bytes, limits: Limits) -> Query:
         return _text(body, limits)
     form = decode_json(body)
     if not isinstance(form, dict):
-        raise bad_fields("wrong_type", [FieldProblem("$", 'expected an object: {"query": "…"} or the JSON form')])
+        raise bad_fields(
+            "wrong_type", [FieldProblem("$", 'expected an object: {"query": "…"} or the JSON form')]
+        )
     if set(form) == {"query"}:
         if not isinstance(form["query"], str):
             raise bad_fields("wrong_type", [FieldProblem("$.query", "expected a text")])
@@ -84,7 +92,9 @@ def _text(raw: bytes, limits: Limits) -> str:
 async def _answer(request: web.Request, query: Query) -> web.Response:
     offered = services(request)
     if request[CALLER].user is not None:
-        request[CALLER].require_user(_user_of(query, offered.reader.schema.limits), "ask for another user's page")
+        request[CALLER].require_user(
+            _user_of(query, offered.reader.schema.limits), "ask for another user's page"
+        )
     reply = msgspec.to_builtins(await offered.reader.query(query))
     _measure(offered.metrics, reply)
     return json_reply(reply)
@@ -92,7 +102,11 @@ async def _answer(request: web.Request, query: Query) -> web.Response:
 
 def _user_of(query: Query, limits: Limits) -> str | None:
     depth_max = limits.max_predicate_depth
-    parsed = parse_query(query, depth_max=depth_max) if isinstance(query, str) else from_json(query, depth_max=depth_max)
+    parsed = (
+        parse_query(query, depth_max=depth_max)
+        if isinstance(query, str)
+        else from_json(query, depth_max=depth_max)
+    )
     return parsed.user
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from queryd.http.bodies import decode_json, read_body
+from queryd.http.error_mapping import of_record_error
 from queryd.http.handlers.replies import json_reply, parameters_of, require_user
-from queryd.http.problems import ProblemError, invalid, not_found
+from queryd.http.problems import not_found
 from queryd.http.route import Parameter
 from queryd.http.services import services
 from queryd.http.shapes import RelationshipBody, Written
+from schemas.errors import RecordError
 from schemas.model import Schema
+from schemas.records.edge_key import edge_key
+from schemas.records.entities import decode_edge
 
 EDGES_MAX = 1000
 LIST_PARAMETERS = (
@@ -24,7 +29,7 @@ LIST_PARAMETERS = (
 
 async def put_relationship(request: web.Request) -> web.Response:
     """Writes an edge."""
-    type, source, target = _edge(request, write=True)
+    type, source, target = _edge(request)
     body = await read_body(request)
     given: RelationshipBody = decode_json(body, RelationshipBody) if body.strip() else RelationshipBody()
     ts = given.ts if given.ts is not None else time.time_ns() // 1_000_000
@@ -33,13 +38,13 @@ async def put_relationship(request: web.Request) -> web.Response:
 
 async def delete_relationship(request: web.Request) -> web.Response:
     """Removes an edge."""
-    type, source, target = _edge(request, write=True)
+    type, source, target = _edge(request)
     return json_reply(await _write(request, type, source, target, None))
 
 
 async def get_relationship(request: web.Request) -> web.Response:
     """One edge with its weight as decayed to now."""
-    type, source, target = _edge(request, write=False)
+    type, source, target = _edge(request)
     edge = await services(request).reader.relationship(type, source, target)
     if edge is None:
         raise not_found(f"{type} edge", f"{source} → {target}")
@@ -59,20 +64,19 @@ async def list_relationships(request: web.Request) -> web.Response:
 async def _write(
     request: web.Request, type: str, source: str, target: str, record: dict[str, Any] | None
 ) -> Written:
-    position = await services(request).writer.put_relationship(type, source, target, record)
+    offered = services(request)
+    value = None if record is None else msgspec.json.encode(record)
+    try:
+        decode_edge(edge_key(type, source, target), value, offered.reader.schema)
+    except RecordError as error:
+        raise of_record_error(error) from None
+    position = await offered.writer.put_relationship(type, source, target, record)
     return Written(id=f"{type}/{source}/{target}", position=position.encode())
 
 
-def _edge(request: web.Request, *, write: bool) -> tuple[str, str, str]:
+def _edge(request: web.Request) -> tuple[str, str, str]:
     type, source, target = (request.match_info[name] for name in ("type", "from", "to"))
-    schema = services(request).reader.schema
-    _check_type(schema, type)
-    if write and not schema.relationships[type].explicit:
-        raise ProblemError(
-            422, "learnt_relationship", f"relationship {type!r} is learnt from signals; it cannot be written"
-        )
-    for place, id in (("from", source), ("to", target)):
-        _check_id(schema, place, id)
+    _check_type(services(request).reader.schema, type)
     require_user(request, source, "use its relationships")
     return type, source, target
 
@@ -80,9 +84,3 @@ def _edge(request: web.Request, *, write: bool) -> tuple[str, str, str]:
 def _check_type(schema: Schema, type: str) -> None:
     if type not in schema.relationships:
         raise not_found("relationship type", type, schema.relationships)
-
-
-def _check_id(schema: Schema, place: str, id: str) -> None:
-    size, limit = len(id.encode()), schema.limits.max_id_bytes
-    if size > limit:
-        raise invalid("id_too_long", place, f"the id has {size} bytes, max_id_bytes is {limit}")

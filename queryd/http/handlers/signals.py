@@ -14,9 +14,9 @@ from queryd.http.bodies import read_body
 from queryd.http.error_mapping import of_record_error
 from queryd.http.handlers.replies import json_reply
 from queryd.http.middleware import CALLER
-from queryd.http.problems import FieldProblem, ProblemError
+from queryd.http.problems import ProblemError
 from queryd.http.services import services
-from queryd.http.shapes import RejectedEvent, SignalsAccepted
+from queryd.http.shapes import FieldProblem, RejectedEvent, SignalsAccepted
 from schemas.errors import RecordError
 from schemas.model import Schema
 from schemas.records.columns import EventColumns
@@ -49,7 +49,9 @@ async def publish_signals(request: web.Request) -> web.Response:
         position=Positions.of(positions).encode(),
         accepted=len(columns),
         duplicates=None,
-        rejected=[RejectedEvent(r.index, r.code, f"{r.path}: {r.message}" if r.path else r.message) for r in refused],
+        rejected=[
+            RejectedEvent(r.index, r.code, f"{r.path}: {r.message}" if r.path else r.message) for r in refused
+        ],
     )
     return json_reply(reply, status=202)
 
@@ -108,12 +110,19 @@ def nothing_accepted(refused: Sequence[Refused]) -> ProblemError:
     """The 422 of a body without one good event; it names every field that was refused."""
     if not refused:
         return ProblemError(
-            422, "no_events", "the array is empty; send at least one event", errors=[FieldProblem("$", "no events")]
+            422,
+            "no_events",
+            "the array is empty; send at least one event",
+            errors=[FieldProblem("$", "no events")],
         )
     fields = [
-        FieldProblem(f"$[{r.index}].{r.path}" if r.path else f"$[{r.index}]", r.message, code=r.code) for r in refused
+        FieldProblem(f"$[{r.index}].{r.path}" if r.path else f"$[{r.index}]", r.message, code=r.code)
+        for r in refused
     ]
     status = 403 if all(r.code == "other_user" for r in refused) else 422
     return ProblemError(
-        status, refused[0].code, f"none of the {len(refused)} events is good; the first: {fields[0].message}", errors=fields
+        status,
+        refused[0].code,
+        f"none of the {len(refused)} events is good; the first: {fields[0].message}",
+        errors=fields,
     )

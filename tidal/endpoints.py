@@ -6,10 +6,14 @@ from pathlib import Path
 
 import msgspec
 
+from schemas.errors import TidalError
 from tidal.child_process import write_atomically
-from tidal.cli.failure import CommandError
 
 FILE_NAME = "endpoints.json"
+
+
+class EndpointsError(TidalError):
+    """The file is there and cannot be read."""
 
 
 class Endpoints(msgspec.Struct, frozen=True):
@@ -38,6 +42,6 @@ def read_endpoints(data: Path) -> Endpoints | None:
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:
-        raise CommandError(
-            f"{FILE_NAME} cannot be read: {error}", where=str(path), do="start `tidal up` again, it writes the file anew"
+        raise EndpointsError(
+            f"{path} cannot be read: {error}; start `tidal up` again, it writes it anew"
         ) from error

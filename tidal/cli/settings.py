@@ -1,0 +1,25 @@
+"""The settings of this command line: flags, then TIDAL_*, then tidal.toml, then defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from schemas.errors import SettingsError
+from schemas.settings import Settings, load_settings
+from tidal.cli.failure import UsageError
+
+Flags: TypeAlias = Mapping[str, Mapping[str, Any]]
+
+
+def effective_settings(flags: Flags | None = None) -> Settings:
+    """The settings with these flags on top; a flag of None was not given."""
+    return settings_with_origins(flags)[0]
+
+
+def settings_with_origins(flags: Flags | None = None) -> tuple[Settings, dict[str, str]]:
+    """The settings, and by `section.name` where each value came from. Raises UsageError with every bad value."""
+    try:
+        return load_settings(flags)
+    except SettingsError as error:
+        raise UsageError(str(error), do="see `tidal config show --help`") from error

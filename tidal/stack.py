@@ -1,0 +1,174 @@
+"""`tidal up` as data and steps: which processes make a whole Tidal on one machine, and in which order they come."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.errors import TidalError
+from tidal.endpoints import Endpoints, remove_endpoints, write_endpoints
+from tidal.supervisor import ChildSpec, Report, Supervisor
+
+LOG_STAGE = 0
+WORK_STAGE = 1
+LOCK_NAME = "up.lock"
+_TIDAL = (sys.executable, "-m", "tidal")
+
+_CHILD_ENVIRONMENT = {
+    # One process for each core is how this scales; threads inside numpy would only take the cores away.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class StackError(TidalError):
+    """The stack cannot start."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackPlan:
+    """What to run. Addresses are HOST:PORT, port 0 takes a free one; `brokers` names a cluster to use instead of
+    the embedded log."""
+
+    data: Path
+    http: str
+    log: str
+    brokers: str | None = None
+    schema: Path | None = None
+    keys: Path | None = None
+    workers: int = 1
+    queryds: int = 1
+
+
+class FolderClaim:
+    """This folder belongs to one `tidal up`; the kernel ends the claim with the process, however it ends."""
+
+    def __init__(self, data: Path) -> None:
+        data.mkdir(parents=True, exist_ok=True)
+        self._path = data / LOCK_NAME
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._fd)
+            raise StackError(
+                f"{data} is in use by another `tidal up` (process {owner}); stop that one, or choose another --data"
+            ) from error
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Ends the claim."""
+        os.close(self._fd)
+
+
+class Stack:
+    """A running `tidal up`."""
+
+    def __init__(self, plan: StackPlan, report: Report) -> None:
+        self._plan = plan
+        self._report = report
+        self._claim = FolderClaim(plan.data)
+        remove_endpoints(plan.data)
+        os.environ.update({k: v for k, v in _CHILD_ENVIRONMENT.items() if k not in os.environ})
+        self._supervisor = Supervisor(plan.data / "run", plan.data / "logs", report, self._publish_endpoints)
+        self._endpoints: Endpoints | None = None
+
+    @property
+    def failed(self) -> asyncio.Event:
+        """Set when a child cannot be kept alive."""
+        return self._supervisor.failed
+
+    async def start(self) -> Endpoints:
+        """Starts everything; returns when it is ready. Raises TidalError with the reason when it does not become so."""
+        plan = self._plan
+        brokers = plan.brokers or await self._start_log()
+        await self._init_topics(brokers)
+        first = queryd_spec(plan, 0, brokers, plan.http)
+        workers = [worker_spec(plan, index, brokers) for index in range(plan.workers)]
+        await self._supervisor.start([*workers, first])
+        http = self._supervisor.address(first.name)
+        assert http is not None, "queryd announces its address"
+        await self._supervisor.start([queryd_spec(plan, i, brokers, http) for i in range(1, plan.queryds)])
+        self._endpoints = Endpoints(http=f"http://{http}", brokers=brokers, pids={})
+        self._publish_endpoints()
+        return self._endpoints
+
+    async def stop(self) -> None:
+        """Stops everything, the log last."""
+        self._endpoints = None
+        remove_endpoints(self._plan.data)
+        await self._supervisor.stop()
+        self._claim.release()
+
+    async def _start_log(self) -> str:
+        await self._supervisor.start([log_spec(self._plan)])
+        address = self._supervisor.address("log")
+        assert address is not None, "the log announces its address"
+        self._report(f"log: ready at {address}")
+        return address
+
+    async def _init_topics(self, brokers: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *_TIDAL, "topics", "init", "--brokers", brokers,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            output, _ = await process.communicate()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        if process.returncode != 0:
+            raise StackError(f"the topics could not be made:\n{output.decode('utf-8', 'replace').strip()}")
+
+    def _publish_endpoints(self) -> None:
+        """Keeps the pids in the file right; before everything is ready there is no file."""
+        if self._endpoints is None:
+            return
+        self._endpoints = Endpoints(self._endpoints.http, self._endpoints.brokers, self._supervisor.pids())
+        write_endpoints(self._plan.data, self._endpoints)
+
+
+def log_spec(plan: StackPlan) -> ChildSpec:
+    """The embedded log. Once it has an address it keeps it: everybody else has been told."""
+
+    def command(address: str | None) -> Sequence[str]:
+        return (*_TIDAL, "log", "--data", str(plan.data), "--listen", address or plan.log)
+
+    return ChildSpec("log", command, LOG_STAGE)
+
+
+def worker_spec(plan: StackPlan, index: int, brokers: str) -> ChildSpec:
+    """One worker."""
+    name = f"worker-{index}"
+    return ChildSpec(name, _fixed(plan, "worker", name, brokers), WORK_STAGE)
+
+
+def queryd_spec(plan: StackPlan, index: int, brokers: str, http: str) -> ChildSpec:
+    """One queryd. All of them listen on the first one's port."""
+    name = f"queryd-{index}"
+    common = _fixed(plan, "queryd", name, brokers)
+
+    def command(address: str | None) -> Sequence[str]:
+        shared = ("--share-port",) if plan.queryds > 1 else ()
+        keys = ("--keys", str(plan.keys)) if plan.keys is not None else ()
+        return (*common(address), "--http", address or http, *shared, *keys)
+
+    return ChildSpec(name, command, WORK_STAGE)
+
+
+def _fixed(plan: StackPlan, part: str, name: str, brokers: str) -> Callable[[str | None], Sequence[str]]:
+    schema = ("--schema", str(plan.schema)) if plan.schema is not None else ()
+    command = (*_TIDAL, part, "--data", str(plan.data), "--brokers", brokers, "--name", name, *schema)
+    return lambda _address: command
