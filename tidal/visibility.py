@@ -9,7 +9,8 @@ from typing import Final
 
 from schemas.errors import TidalError
 from streams.positions import Position, Positions
-from tidal.client import Client, RefusedError
+from tidal.calls import RefusedError
+from tidal.client import Client
 
 RETRY_S: Final = 0.05
 

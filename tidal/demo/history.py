@@ -38,7 +38,7 @@ class Weighted(NamedTuple):
 class History:
     """Everything that was published, each event once.
 
-    items: records by id. users: the ids of a cohort are asked with `members`.
+    items, users, creators: records by id.
     """
 
     def __init__(
@@ -47,10 +47,12 @@ class History:
         events: Iterable[Event],
         items: dict[str, dict[str, Any]],
         users: dict[str, dict[str, Any]],
+        creators: dict[str, dict[str, Any]],
     ) -> None:
         self.schema = schema
         self.items = {id_: item for id_, item in items.items() if item.get("status", "active") == "active"}
         self.users = users
+        self.creators = creators
         self.published = 0
         self.repeated = 0
         self.by_kind: dict[str, list[Event]] = defaultdict(list)
@@ -84,13 +86,13 @@ class History:
             if low_ms <= event.ts_ms < high_ms and (users is None or event.user in users)
         )
 
-    def decayed(self, signal: str, item: str, half_life_ms: int, at_ms: int) -> float:
-        """Σ weight · 2^(−age / half-life) of an item's events."""
-        return math.fsum(
-            event.weight * 2.0 ** (-(at_ms - event.ts_ms) / half_life_ms)
-            for event in self.by_kind[signal]
-            if event.item == item
-        )
+    def decayed(self, signal: str, half_life_ms: int, at_ms: int, items: Iterable[str]) -> dict[str, float]:
+        """Σ weight · 2^(−age / half-life) over the events of each of some items."""
+        parts: dict[str, list[float]] = {item: [] for item in items}
+        for event in self.by_kind[signal]:
+            if event.item in parts:
+                parts[event.item].append(event.weight * 2.0 ** (-(at_ms - event.ts_ms) / half_life_ms))
+        return {item: math.fsum(values) for item, values in parts.items()}
 
     def state(self, user: str, state: str) -> set[str]:
         """The items that a user has in a state."""
