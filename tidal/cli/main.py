@@ -18,6 +18,8 @@ COMMANDS = {
     "worker": "tidal.cli.worker",
     "queryd": "tidal.cli.queryd",
     "topics": "tidal.cli.topics",
+    "demo": "tidal.cli.demo",
+    "import": "tidal.cli.import_data",
     "publish": "tidal.cli.publish",
     "query": "tidal.cli.query",
     "status": "tidal.cli.status",
