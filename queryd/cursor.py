@@ -78,9 +78,13 @@ class CursorCodec:
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
-            raise CursorError("the cursor is not one of ours; pass it on exactly as it was returned") from None
+            raise CursorError(
+                "the cursor is not one of ours; pass it on exactly as it was returned"
+            ) from None
         body = raw[1 + _TAG_BYTES :]
-        if raw[:1] != bytes((CURSOR_VERSION,)) or not hmac.compare_digest(raw[1 : 1 + _TAG_BYTES], self._tag(body)):
+        if raw[:1] != bytes((CURSOR_VERSION,)) or not hmac.compare_digest(
+            raw[1 : 1 + _TAG_BYTES], self._tag(body)
+        ):
             raise CursorError("the cursor was changed or comes from another server; begin at the first page")
         state = _decoder.decode(body)
         if now_ms - state.issued_ms > self._life_ms:

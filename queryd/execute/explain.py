@@ -17,7 +17,14 @@ def plan_steps(context: Context) -> list[dict[str, Any]]:
     plan = context.plan
     left = context.items if plan.filter is None else estimate(plan.filter, context)
     steps: list[dict[str, Any]] = [{"stage": "parse", "name": "query", "text": to_text(plan.query)}]
-    steps.append({"stage": "profile", "name": plan.profile_reference, "window": plan.window, "signal": _signal(context)})
+    steps.append(
+        {
+            "stage": "profile",
+            "name": plan.profile_reference,
+            "window": plan.window,
+            "signal": _signal(context),
+        }
+    )
     if plan.cohort is not None:
         profiles = int(context.hot.profiles.mask(plan.cohort).sum())
         steps.append(

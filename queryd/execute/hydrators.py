@@ -125,7 +125,14 @@ class SignalColumns:
         }
 
 
-HYDRATORS: tuple[Hydrator, ...] = (Creator(), Category(), CreatedAt(), Similarity(), Affinity(), SignalColumns())
+HYDRATORS: tuple[Hydrator, ...] = (
+    Creator(),
+    Category(),
+    CreatedAt(),
+    Similarity(),
+    Affinity(),
+    SignalColumns(),
+)
 
 
 def aggregate(term: Term, context: Context, candidates: Candidates) -> F64:

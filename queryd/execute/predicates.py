@@ -55,7 +55,10 @@ def estimate(predicate: Predicate, context: Context) -> int:
             return min(items, sum(estimate(child, context) for child in children))
         case Not(child):
             return items - estimate(child, context)
-        case Comparison() if predicate.field in context.hot.items.fields.words and predicate.op in ("=", "IN"):
+        case Comparison() if predicate.field in context.hot.items.fields.words and predicate.op in (
+            "=",
+            "IN",
+        ):
             index = context.hot.items.fields.words[predicate.field]
             return sum(len(index.bitmap(word)) for word in as_words(predicate.value))
         case _:
@@ -89,7 +92,8 @@ def _field(comparison: Comparison, context: Context) -> Mask:
     if name == "status":
         return _status(comparison, context)
     raise NotServed(
-        f"FILTER on the text field {name!r} is not served", expected=["SEARCH items QUERY …", "a keyword field"]
+        f"FILTER on the text field {name!r} is not served",
+        expected=["SEARCH items QUERY …", "a keyword field"],
     )
 
 
@@ -123,7 +127,9 @@ def _ids(comparison: Comparison, column: Any, find: Any) -> Mask:
         return np.asarray(present)
     if comparison.op == "CONTAINS":
         raise NotServed(f"{comparison.field} CONTAINS is not served", expected=["=", "!=", "IN"])
-    known = [ordinal for ordinal in (find(word) for word in as_words(comparison.value)) if ordinal is not None]
+    known = [
+        ordinal for ordinal in (find(word) for word in as_words(comparison.value)) if ordinal is not None
+    ]
     mask = np.isin(column, np.array(known, dtype=np.int32))
     return np.asarray(present & ~mask if comparison.op == "!=" else mask)
 

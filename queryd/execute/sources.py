@@ -129,7 +129,9 @@ class ItemNeighbours:
         ordinal = None if target is None else context.hot.items.ordinals.find(target)
         known = np.array([] if ordinal is None else [ordinal], dtype=np.uint32)
         if not matrix.has(known).all() or not len(known):
-            context.report.warn(f"the item {target!r} has no embedding in slot {slot!r}: it has no neighbours")
+            context.report.warn(
+                f"the item {target!r} has no embedding in slot {slot!r}: it has no neighbours"
+            )
             return NOTHING
         context.allowed[known] = False
         return neighbours(context, slot, matrix.rows(known)[0], limit)
@@ -221,7 +223,9 @@ def _asked_wider(context: Context, slot: str, vector: F32, limit: int) -> Retrie
             # Scored again from the columns: the index may be quantised, and ties must not depend on it.
             scores = context.hot.items.embeddings[slot].similarity(kept, vector)
             chosen = top(kept, scores, limit, context.hot.items.ordinals)
-            return Retrieved(kept[chosen], scores[chosen], int(np.count_nonzero(context.allowed)), exact=False)
+            return Retrieved(
+                kept[chosen], scores[chosen], int(np.count_nonzero(context.allowed)), exact=False
+            )
         asked *= 4
     return None
 
@@ -234,7 +238,9 @@ def mixed(keys: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> np.ndarray[tuple
     return keys ^ (keys >> np.uint64(31))
 
 
-def _best(rows: np.ndarray[tuple[int], np.dtype[np.intp]], scores: F64, limit: int, context: Context) -> Retrieved:
+def _best(
+    rows: np.ndarray[tuple[int], np.dtype[np.intp]], scores: F64, limit: int, context: Context
+) -> Retrieved:
     """The best ``limit`` of ``rows`` by a score column f64[items]."""
     ordinals = rows.astype(np.uint32)
     held = scores[rows]

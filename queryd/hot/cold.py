@@ -26,10 +26,8 @@ class ColdTier:
         self._tables = tables
         self._hot = hot
 
-    def cells(
-        self, signal: int, wanted: BucketRange, mask: Mask | None, *, by_profile: bool, item: int | None = None
-    ) -> Cells:
-        """Cells of one signal in a range of hours, of the profiles that ``mask`` allows, of one item if given.
+    def cells(self, signal: int, wanted: BucketRange, mask: Mask | None, *, by_profile: bool) -> Cells:
+        """Cells of one signal in a range of hours, of the profiles that ``mask`` allows.
 
         Raises:
             NotServed: the range is in minutes; a day after, minutes are merged into their hours.
@@ -47,17 +45,13 @@ class ColdTier:
         for partition in self._tables.partitions(Scope.ITEM):
             for resolution in (Resolution.MINUTE, Resolution.HOUR, Resolution.DAY):
                 for _, value in self._tables.scan(table, partition, *block_range(resolution, first, end)):
-                    pieces.append(self._piece(partition, decode_block(value), code, mask, item))
+                    pieces.append(self._piece(partition, decode_block(value), code, mask))
         return joined([piece for piece in pieces if len(piece)] or pieces[:1])
 
-    def _piece(
-        self, partition: int, block: BlockColumns, code: int, mask: Mask | None, item: int | None
-    ) -> Cells:
+    def _piece(self, partition: int, block: BlockColumns, code: int, mask: Mask | None) -> Cells:
         rows = np.flatnonzero(block.signal == code)
         items = self._hot.item_maps[partition].translate(block.item[rows])
         kept = items != NOT_MAPPED
-        if item is not None:
-            kept &= items == item
         if mask is not None and block.profile is not None:
             profiles = self._hot.profile_maps[partition].translate(block.profile[rows])
             kept &= (profiles != NOT_MAPPED) & mask[np.where(profiles == NOT_MAPPED, 0, profiles)]

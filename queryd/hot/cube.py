@@ -200,15 +200,17 @@ class CountCube:
         self._sequence += 1
         self._generation += 1
 
-    def history(self, signal: int, item: int, wanted: BucketRange, mask: Mask | None = None) -> tuple[int, int]:
-        """(count, sum in micro-units) of one item over ``wanted``, summed from the cells."""
+    def history(
+        self, signal: int, items: Mask, wanted: BucketRange, mask: Mask | None = None
+    ) -> tuple[int, int]:
+        """(count, sum in micro-units) over ``wanted`` of the items marked in bool[items], from the cells."""
         count = total = 0
         store = self._signals.get(signal)
         if store is None:
             return 0, 0
         for bucket in _buckets(store, wanted):
             for cells in bucket.select(mask):
-                rows = cells.item == item
+                rows = items[cells.item]
                 count += int(cells.count[rows].sum())
                 total += int(cells.sum[rows].sum())
         return count, total
@@ -236,7 +238,9 @@ class CountCube:
             _scatter(standing, piece, 1)
         return standing
 
-    def _follow(self, standing: StandingSum, store: _SignalCells, wanted: BucketRange, mask: Mask | None) -> None:
+    def _follow(
+        self, standing: StandingSum, store: _SignalCells, wanted: BucketRange, mask: Mask | None
+    ) -> None:
         """Bring ``standing`` to now. Order matters: changes first, because what expires contains them."""
         standing.counts = lengthened(standing.counts, self.items)
         standing.sums = lengthened(standing.sums, self.items)

@@ -57,11 +57,10 @@ class DecayedColumns:
         scores[known] = self._acc[rows, column] * np.exp2(-elapsed / half_life_ms)
         return scores
 
-    def newest_ms(self, item: int) -> int | None:
-        """Timestamp of the item's newest event, None without one."""
-        if item >= len(self._ref_ms) or self._ref_ms[item] == NEVER_MS:
-            return None
-        return int(self._ref_ms[item])
+    def newest(self, items: U32) -> int:
+        """Timestamp of the newest event of any of the items; 0 without one."""
+        held = self._ref_ms[items[items < len(self._ref_ms)]]
+        return max(0, int(held.max())) if len(held) else 0
 
     def drop(self, items: U32) -> None:
         """Forget cells: their partition is about to be read anew."""

@@ -54,7 +54,9 @@ class ItemColumns:
         ordinals = self.ordinals.deal(list(newest))
         records = list(newest.values())
         self._ensure()
-        self._status[ordinals] = [_STATUS["deleted"] if record is None else _STATUS[record.status] for record in records]
+        self._status[ordinals] = [
+            _STATUS["deleted"] if record is None else _STATUS[record.status] for record in records
+        ]
         self._creator[ordinals] = self._creator_ordinals(records)
         self._created[ordinals] = [_created_at(record) for record in records]
         self.fields.set(ordinals, [{} if record is None else record.fields for record in records])

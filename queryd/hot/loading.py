@@ -255,7 +255,9 @@ def _taken_over(section: Section) -> bool:
     return section.name == OWNERSHIP_SECTION and decode_ownership_change(section.payload).owned
 
 
-def _groups(values: U32 | I64, wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Iterator[tuple[int, I64]]:
+def _groups(
+    values: U32 | I64, wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> Iterator[tuple[int, I64]]:
     """Each distinct value among the wanted rows, and those rows i64[m]."""
     for value in np.unique(values[wanted]).tolist():
         yield value, np.flatnonzero(wanted & (values == value))

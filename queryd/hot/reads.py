@@ -96,16 +96,22 @@ class SignalReads:
         """The profiles of a cohort, bool[profiles]; None for everybody."""
         return None if scope.cohort is None else self._hot.profiles.mask(scope.cohort)
 
-    def item(self, signal: int, window: str, scope: Scope, item: int, windows_ago: int = 0) -> tuple[int, int]:
-        """(count, sum in micro-units) of one item, summed from its cells: for ledgers."""
-        wanted = self._range(window).shifted(windows_ago)
-        mask = self.cohort_mask(scope)
-        cube = self._cube(scope)
+    def of_items(
+        self, signal: int, window: str, scope: Scope, items: Mask, windows_ago: int = 0
+    ) -> tuple[int, int]:
+        """(count, sum in micro-units) of the items that ``items`` bool[items] marks, summed from their cells."""
+        if window == "all_time" and scope.cohort is None and not self._in_past():
+            held = items[: len(self._hot.items)]
+            counts, sums = self._hot.total_counts(signal), self._hot.total_sums(signal)
+            return int(counts[held].sum()), int(sums[held].sum())
+        wanted = self._range(window).shifted(windows_ago) if windows_ago else self._range(window)
+        mask, cube = self.cohort_mask(scope), self._cube(scope)
         if cube.is_hot(wanted):
-            return cube.history(signal, item, wanted, mask)
+            return cube.history(signal, items, wanted, mask)
         self.used_cold = True
-        cells = self._cold.cells(signal, wanted, mask, by_profile=scope.cohort is not None, item=item)
-        return int(cells.count.sum()), int(cells.sum.sum())
+        cells = self._cold.cells(signal, wanted, mask, by_profile=scope.cohort is not None)
+        rows = items[cells.item]
+        return int(cells.count[rows].sum()), int(cells.sum[rows].sum())
 
     def _standing(self, signal: int, window: str, scope: Scope, windows_ago: int) -> StandingSum:
         wanted = self._range(window)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
-from materializers.rows.entities import EDGES, decode_edge, edge_range
+from materializers.rows.entities import EDGES, TABLE_OF_KIND, decode_edge, decode_entity_row, edge_range
 from materializers.rows.preference import TABLE as PREFERENCE
 from materializers.rows.preference import Preference, decode_preference, preference_key
-from materializers.rows.relationships import ROW
+from materializers.rows.relationships import ROW, decode_relationship, relationship_range
 from materializers.rows.relationships import TABLE as RELATIONSHIPS
-from materializers.rows.relationships import decode_relationship, relationship_range
 from materializers.rows.user_state import TABLE as USER_STATE
 from materializers.rows.user_state import decode_state, state_range
 from queryd.hot.arrays import F64, I64, U32, U64
@@ -86,7 +86,9 @@ class UserReader:
                     return edges
         return edges
 
-    def written(self, id_: str, kind: RelationshipDef, at_ms: int, *, outgoing: bool = True) -> list[UserEdge]:
+    def written(
+        self, id_: str, kind: RelationshipDef, at_ms: int, *, outgoing: bool = True
+    ) -> list[UserEdge]:
         """Explicit edges of one type out of an entity, or into it, weights decayed to ``at_ms``."""
         start, end = edge_range(id_, kind.name, outgoing=outgoing)
         partitions = [self.partition(id_)] if outgoing else range(self._partitions)
@@ -99,6 +101,14 @@ class UserReader:
                 if len(edges) >= FAN_OUT_MAX:
                     return edges
         return edges
+
+    def profiles(self, partition: int) -> Iterator[dict[str, str]]:
+        """``{dimension: value}`` of every user of a partition, by the records as they are now."""
+        dimensions = self._hot.schema.dimensions
+        for _, value in self._tables.scan(TABLE_OF_KIND["user"], partition):
+            attributes = msgspec.json.decode(decode_entity_row(value).raw)
+            values = {name: dimension.value_of(attributes) for name, dimension in dimensions.items()}
+            yield {name: found for name, found in values.items() if found is not None}
 
     def hidden_creators(self, user: str, at_ms: int) -> list[str]:
         """Targets of the user's hiding edges (block, mute …)."""
@@ -117,7 +127,9 @@ class UserReader:
             rows = list(self._tables.scan(RELATIONSHIPS, partition, *relationship_range(key, kind.code)))
             if rows:
                 stored = ROW.decode([value for _, value in rows])
-                targets.append(np.array([int.from_bytes(row[-8:], "big") for row, _ in rows], dtype=np.uint64))
+                targets.append(
+                    np.array([int.from_bytes(row[-8:], "big") for row, _ in rows], dtype=np.uint64)
+                )
                 weights.append(_faded(stored["weight"], stored["updated_ms"], at_ms, kind.half_life_ms))
         for kind in self._hot.schema.relationships.values():
             if kind.explicit and not kind.hides:

@@ -25,10 +25,7 @@ from schemas.errors import PredicateError
 from schemas.predicate import And, Comparison, Flag, Not, Or, Predicate, SignalComparison, parse_predicate
 from schemas.predicate_ast import Operator, Read
 
-_KEYS: Final = (
-    "retrieve search query vector like for_user using_profile filter within cohort signal window sort_by "
-    "diversity fields limit cursor after as_of seed explain"
-).split()
+_KEYS: Final = ["retrieve", "search", "query", "vector", "like", "for_user", "using_profile", "filter", "within", "cohort", "signal", "window", "sort_by", "diversity", "fields", "limit", "cursor", "after", "as_of", "seed", "explain"]
 _PLAIN_SCOPES: Final = ("trending", "following", "liked", "saved")
 
 
@@ -42,12 +39,19 @@ def from_json(document: Mapping[str, Any], *, depth_max: int = DEPTH_MAX) -> Que
     unknown = [key for key in document if key not in _KEYS]
     if unknown:
         raise QueryError(
-            f"{unknown[0]!r} is no clause", expected=_KEYS, nearest=nearest_name(unknown[0], _KEYS), path=unknown[0]
+            f"{unknown[0]!r} is no clause",
+            expected=_KEYS,
+            nearest=nearest_name(unknown[0], _KEYS),
+            path=unknown[0],
         )
     verbs = [verb for verb in ("retrieve", "search") if verb in document]
     if len(verbs) != 1:
         raise QueryError("the query needs one verb", expected=['"retrieve"', '"search"'], path="retrieve")
-    values = {_FIELDS[key]: _READERS[key](key, value, depth_max) for key, value in document.items() if value is not None}
+    values = {
+        _FIELDS[key]: _READERS[key](key, value, depth_max)
+        for key, value in document.items()
+        if value is not None
+    }
     values["verb"] = verbs[0]
     return Query(**values)
 
@@ -154,7 +158,9 @@ def _structured(path: str, value: Any, left: int, allowed: int) -> Predicate:
         raise QueryError(f"{value!r} is no predicate", expected=["text", "an object"], path=path)
     for key, kind in (("and", And), ("or", Or)):
         if key in value:
-            return _joined(kind, [_structured(f"{path}.{key}", child, left - 1, allowed) for child in value[key]], path)
+            return _joined(
+                kind, [_structured(f"{path}.{key}", child, left - 1, allowed) for child in value[key]], path
+            )
     if "not" in value:
         return Not(_structured(f"{path}.not", value["not"], left - 1, allowed))
     return _leaf(path, value)

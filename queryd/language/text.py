@@ -75,7 +75,11 @@ def _how(query: Query) -> list[str]:
 def _scope(kind: str, target: str | None) -> str:
     if target is None:
         return kind.upper()
-    return f"SIMILAR TO {_reference('item', target)}" if kind == "similar" else f"CREATOR {_reference('', target)}"
+    return (
+        f"SIMILAR TO {_reference('item', target)}"
+        if kind == "similar"
+        else f"CREATOR {_reference('', target)}"
+    )
 
 
 def _diversity(rules: Diversity) -> str:

@@ -85,14 +85,18 @@ def _refuse_unserved(query: Query) -> None:
     rules = query.diversity
     if rules is not None and (rules.format_mix or rules.mmr is not None):
         name = "mmr" if rules.mmr is not None else "format_mix"
-        raise NotServed(f"DIVERSITY {name} is not served yet", expected=["max_per_creator", "max_per_category"])
+        raise NotServed(
+            f"DIVERSITY {name} is not served yet", expected=["max_per_creator", "max_per_category"]
+        )
 
 
 def _check_fields(query: Query, schema: Schema) -> None:
     known = {"id", "creator", "status", *schema.entities["item"].fields}
     for name in query.fields:
         if name not in known and schema.entities["item"].strict:
-            raise QueryError(f"items have no field {name!r}", expected=sorted(known), nearest=nearest_name(name, known))
+            raise QueryError(
+                f"items have no field {name!r}", expected=sorted(known), nearest=nearest_name(name, known)
+            )
 
 
 def _profile(query: Query, schema: Schema) -> Profile:
@@ -142,7 +146,9 @@ def _default_profile(query: Query, schema: Schema) -> Profile:
         if name in schema.profiles:
             _refuse_unserved_profile(schema.profiles[name])
             return schema.profiles[name]
-    raise QueryError("the query names no profile, and the schema has none called trending", expected=["USING PROFILE"])
+    raise QueryError(
+        "the query names no profile, and the schema has none called trending", expected=["USING PROFILE"]
+    )
 
 
 def _usual_signal(schema: Schema) -> str:
@@ -160,22 +166,30 @@ def _refuse_unserved_profile(profile: Profile) -> None:
             raise NotServed(f"{where}: source {source.source!r} is not served yet", expected=SOURCES_SERVED)
     for term in profile.terms:
         if term.scope == "creator":
-            raise NotServed(f"{where}: terms at creator scope are not served yet", expected=["global", "cohort"])
+            raise NotServed(
+                f"{where}: terms at creator scope are not served yet", expected=["global", "cohort"]
+            )
     rules = profile.diversity
     if rules is not None and (rules.format_mix or rules.mmr is not None):
-        raise NotServed(f"{where}: diversity by format_mix or mmr is not served yet", expected=["max_per_creator"])
+        raise NotServed(
+            f"{where}: diversity by format_mix or mmr is not served yet", expected=["max_per_creator"]
+        )
 
 
 def _window(name: str) -> str:
     if name not in WINDOWS:
-        raise QueryError(f"{name!r} is no window", expected=list(WINDOWS), nearest=nearest_name(name, WINDOWS))
+        raise QueryError(
+            f"{name!r} is no window", expected=list(WINDOWS), nearest=nearest_name(name, WINDOWS)
+        )
     return name
 
 
 def _signal(name: str, window: str, schema: Schema) -> int:
     if name not in schema.signals:
         raise QueryError(
-            f"no signal is called {name!r}", expected=sorted(schema.signals)[:20], nearest=nearest_name(name, schema.signals)
+            f"no signal is called {name!r}",
+            expected=sorted(schema.signals)[:20],
+            nearest=nearest_name(name, schema.signals),
         )
     windows = schema.signals[name].windows
     if window not in windows and window != ALL_TIME:

@@ -1,0 +1,603 @@
+"""The engine: answers queries and reads for the daemon, from columns that it keeps current."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import numpy as np
+
+from queryd.cursor import SHOWN_MAX, CursorCodec, CursorState, check_same_list, query_digest
+from queryd.errors import EngineNotReady, NotServed, PositionTimeout, QueryError
+from queryd.execute.context import Context
+from queryd.execute.explain import plan_steps
+from queryd.execute.pipeline import Page, execute
+from queryd.execute.report import Report
+from queryd.hot.arrays import U32, Mask
+from queryd.hot.cold import ColdTier
+from queryd.hot.columns import HotColumns
+from queryd.hot.feeder import Feeder
+from queryd.hot.items import ItemWrite
+from queryd.hot.loading import Loader
+from queryd.hot.reads import Scope, SignalReads
+from queryd.hot.tables import Tables
+from queryd.hot.users import UserEdge, UserReader
+from queryd.language.ast import Query
+from queryd.language.json_form import from_json
+from queryd.language.parse import from_predicate_error, parse_query
+from queryd.ledgers import Ledgers
+from queryd.plan.plan import Plan
+from queryd.plan.planner import make_plan
+from queryd.positions import AppliedPositions
+from queryd.records import RecordReads
+from queryd.reply import ExplainOut, LedgerOut, Reply, ResultOut, TermOut
+from queryd.text.index import TextIndex
+from queryd.vector.index import VectorIndex
+from schemas.errors import PredicateError
+from schemas.model import Schema
+from schemas.predicate import Predicate, check, matches_profile, parse_predicate, to_text
+from schemas.settings import Settings
+from streams.positions import Positions
+
+log = logging.getLogger(__name__)
+
+_PLANS_MAX: Final = 1024
+_AFTER_DEADLINES: Final = 10
+"""AFTER may wait ten query deadlines: a write passes two logs before it is visible, a query none."""
+_KEY_BYTES: Final = 32
+_SIZES_MAX: Final = 64
+_SIZE_LIFE_S: Final = 10.0
+_USERS_AT_ONCE: Final = 256
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the engine may serve, why not yet, and how far it is."""
+
+    ready: bool
+    why: Sequence[str]
+    progress: Mapping[str, Any]
+
+
+class Engine:
+    """One engine of one daemon.
+
+    Args:
+        settings: of the installation; the engine's own files go to ``<data_dir>/queryd-<instance>``.
+        tables: the read side of the workers' tables.
+        clock_ms: wall clock in epoch ms; injectable for tests.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        schema: Schema,
+        tables: Tables,
+        *,
+        instance: int = 0,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None:
+        self.schema = schema
+        self._settings = settings
+        self._tables = tables
+        self._folder = Path(settings.site.data_dir) / f"queryd-{instance}"
+        self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
+        partitions = settings.topics.partitions
+        item = schema.entities["item"]
+        self._hot = HotColumns(schema)
+        self._cold = ColdTier(tables, self._hot)
+        self._users = UserReader(tables, self._hot, partitions)
+        self._records = RecordReads(tables, schema, partitions)
+        ordinals = self._hot.items.ordinals
+        self._text = TextIndex(self._folder / "text", item, ordinals, self._records)
+        self._vectors = VectorIndex(
+            self._folder / "vectors",
+            list(item.embeddings.values()),
+            ordinals,
+            self._records,
+            settings.queryd.qdrant_url,
+        )
+        self._positions = AppliedPositions(tables, partitions, self._index_current)
+        self._loader = Loader(tables, self._hot, self._offer)
+        self._feeder = Feeder(
+            tables,
+            self._hot,
+            self._loader,
+            clock_ms=self._clock_ms,
+            applied=self._positions.announce,
+            interval_s=settings.queryd.catch_up_interval_ms / 1000,
+        )
+        self._cursors: CursorCodec | None = None
+        self._plans: OrderedDict[str, Plan] = OrderedDict()
+        self._sizes: OrderedDict[Predicate, tuple[float, int]] = OrderedDict()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failures: list[str] = []
+        self._loaded = False
+        self.queries = 0
+
+    async def start(self) -> None:
+        """Read the tables and begin to follow them; queries are answered once it returns."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._cursors = CursorCodec(_cursor_key(self._folder / "cursor.key"))
+        self._text.open()
+        self._vectors.open()
+        await self._feeder.load()
+        self._text.scanned()
+        self._vectors.scanned()
+        self._loaded = True
+        for name, work in (
+            ("feeder", self._feeder.run()),
+            ("text", self._text.run()),
+            ("vector", self._vectors.run()),
+        ):
+            task = asyncio.create_task(work, name=f"queryd {name}")
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """Stop following, and leave the indexes committed on disk."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        if self._loaded:
+            await self._text.close()
+            await self._vectors.close()
+        self._loaded = False
+
+    async def query(self, query: str | Mapping[str, Any] | Query, now_ms: int | None = None) -> Reply:
+        """A ranked page.
+
+        Args:
+            query: text, the JSON form, or a built query.
+            now_ms: the time to rank at, for reproducible pages; the clock by default.
+
+        Raises:
+            QueryFailed: see ``queryd.errors`` for its kinds.
+        """
+        began = time.perf_counter()
+        self._require_ready()
+        plan = self._plan(query)
+        if plan.query.after is not None:
+            await self._wait_for(plan)
+        self.queries += 1
+        return self._answer(plan, began, now_ms)
+
+    async def ledger(
+        self,
+        kind: str,
+        id: str,
+        signal: str | None = None,
+        window: str | None = None,
+        at: int | None = None,
+        cohort: str | None = None,
+    ) -> LedgerOut | dict[str, LedgerOut] | None:
+        """One ledger, or without ``signal`` one for each signal; None for an entity never heard of.
+
+        Raises:
+            QueryError: a signal, window or cohort that the schema lacks.
+        """
+        self._require_ready()
+        items = self._items_of(kind, id)
+        if items is None:
+            return None
+        now_ms = self._clock_ms()
+        reads = SignalReads(self._hot, self._cold, now_ms, now_ms if at is None else at)
+        scope = Scope(None if cohort is None else self._cohort(cohort))
+        ledgers = Ledgers(self._hot, reads, items, scope, cohort)
+        if signal is not None:
+            if signal not in self.schema.signals:
+                raise QueryError(f"no signal is called {signal!r}", expected=sorted(self.schema.signals))
+            return ledgers.of(id, self.schema.signals[signal], window)
+        return {
+            each.name: ledgers.of(id, each, window)
+            for each in self.schema.signal_list
+            if window is None or window in each.windows
+        }
+
+    async def user_state(
+        self, user: str, state: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> dict[str, Any]:
+        """Items of a user by state, ids ascending; ``cursor`` is the last id of the page before."""
+        self._require_ready()
+        states = self.schema.states if state is None else [state]
+        found: dict[str, Any] = {}
+        last: str | None = None
+        for name in states:
+            if name not in self.schema.states:
+                raise QueryError(f"no state is called {name!r}", expected=sorted(self.schema.states))
+            ids = sorted(self._hot.items.ordinals.ids[row] for row in self._users.state(user, name).tolist())
+            after = [id_ for id_ in ids if cursor is None or id_ > cursor]
+            found[name] = {"count": len(ids), "items": after[:limit]}
+            if state is not None and len(after) > limit:
+                last = after[limit - 1]
+        reply: dict[str, Any] = {"user": user, "states": found}
+        return reply | ({} if last is None else {"cursor": last})
+
+    async def user_relationships(
+        self, user: str, type: str | None = None, limit: int = 100
+    ) -> dict[str, Any]:
+        """Edges out of a user, heaviest first, weights decayed to now."""
+        edges = self._edges(user, type, outgoing=True)[:limit]
+        return {
+            "user": user,
+            "edges": [
+                {"type": edge.type, "to": edge.target, "weight": edge.weight, "updated_at": edge.updated_ms}
+                for edge in edges
+            ],
+        }
+
+    async def relationships(
+        self, type: str, id: str, direction: str = "out", limit: int = 100
+    ) -> dict[str, Any]:
+        """Edges of one type out of or into an entity, heaviest first."""
+        edges = self._edges(id, type, outgoing=direction == "out")
+        return {"edges": [_edge_json(edge) for edge in edges[:limit]]}
+
+    async def relationship(self, type: str, source: str, target: str) -> dict[str, Any] | None:
+        """One edge, None when there is none."""
+        edges = self._edges(source, type, outgoing=True)
+        return next((_edge_json(edge) for edge in edges if edge.target == target), None)
+
+    async def user_preference(self, user: str) -> dict[str, Any]:
+        """The user's preference vectors by slot; a slot without an update is absent."""
+        self._require_ready()
+        return {
+            "user": user,
+            "slots": {
+                slot: {
+                    "updates": preference.updates,
+                    "vector": preference.long.tolist(),
+                    "short_vector": preference.short.tolist(),
+                }
+                for slot, preference in self._users.preferences(user).items()
+            },
+        }
+
+    async def cohorts(self) -> dict[str, Any]:
+        """Declared cohorts, segments and dimensions."""
+        return {
+            "cohorts": [
+                {"name": each.name, "predicate": to_text(each.predicate)}
+                for each in self.schema.cohorts.values()
+            ],
+            "segments": [
+                {"name": each.name, "predicate": each.text} for each in self.schema.segments.values()
+            ],
+            "dimensions": list(self.schema.dimensions),
+        }
+
+    async def cohort_size(self, cohort: str) -> dict[str, Any]:
+        """Users whose record puts them in a cohort now; counted from the records, kept for ten seconds."""
+        self._require_ready()
+        predicate = self._cohort(cohort)
+        known = self._sizes.pop(predicate, None)
+        if known is None or time.monotonic() - known[0] > _SIZE_LIFE_S:
+            known = (time.monotonic(), await self._count_users(predicate))
+        _remember(self._sizes, predicate, known, _SIZES_MAX)
+        return {"cohort": cohort, "users": known[1], "estimator": "exact"}
+
+    async def record(self, kind: str, id: str) -> bytes | None:
+        """The current record of an item, user or creator as JSON, None when there is none."""
+        self._require_ready()
+        row = self._records.stored(kind, [id])[0]
+        return None if row is None else row.raw
+
+    async def wait_applied(self, positions: Positions, timeout_s: float) -> bool:
+        """Whether everything at these positions became visible in time."""
+        return await self._positions.wait(positions, timeout_s, indexed=True)
+
+    def readiness(self) -> Readiness:
+        """Tables read, feed followed, lag under its bound?"""
+        why = list(self._failures)
+        if not self._loaded:
+            why.append(f"the tables are being read: {self._feeder.loading or 'not begun'}")
+        progress = {
+            "items": len(self._hot.items),
+            "text_waiting": self._text.waiting,
+            "vectors_waiting": self._vectors.waiting,
+        }
+        return Readiness(not why, why, progress)
+
+    def status(self) -> dict[str, Any]:
+        """What ``/v1/status`` says of the engine."""
+        hot = self._hot
+        return {
+            "ready": self.readiness().ready,
+            "schema": {"name": self.schema.name, "version": self.schema.version},
+            "freshness_ms": self._freshness_ms(),
+            "queries": self.queries,
+            "changes_applied": self._feeder.changes_applied,
+            "items": len(hot.items),
+            "profiles": len(hot.profiles),
+            "cells": {"everybody": hot.everybody.cells, "by_profile": hot.by_profile.cells},
+            "records_unreadable": self._loader.records_unreadable,
+            "text": {"indexed": self._text.indexed, "waiting": self._text.waiting},
+            "vectors": {"indexed": self._vectors.indexed, "waiting": self._vectors.waiting},
+            "tables": dict(self._tables.status()),
+        }
+
+    def _require_ready(self) -> None:
+        if not self._loaded:
+            raise EngineNotReady(
+                f"the tables are being read: {self._feeder.loading or 'not begun'}; try again"
+            )
+
+    def _plan(self, query: str | Mapping[str, Any] | Query) -> Plan:
+        if isinstance(query, Query):
+            return make_plan(query, self.schema)
+        key = query if isinstance(query, str) else msgspec.json.encode(query, order="sorted").decode()
+        plan = self._plans.pop(key, None)
+        if plan is None:
+            limits = self.schema.limits
+            if isinstance(query, str):
+                parsed = parse_query(
+                    query, text_bytes_max=limits.max_query_text_bytes, depth_max=limits.max_predicate_depth
+                )
+            else:
+                parsed = from_json(query, depth_max=limits.max_predicate_depth)
+            plan = make_plan(parsed, self.schema)
+        _remember(self._plans, key, plan, _PLANS_MAX)
+        return plan
+
+    async def _wait_for(self, plan: Plan) -> None:
+        assert plan.query.after is not None
+        positions = Positions.parse(plan.query.after)
+        timeout_s = _AFTER_DEADLINES * self.schema.limits.deadline_ms / 1000
+        indexed = any(source.source == "text" for source in plan.sources)
+        if not await self._positions.wait(positions, timeout_s, indexed=indexed):
+            raise PositionTimeout(
+                f"the write at {plan.query.after} was not visible within {timeout_s:g} s; "
+                "the workers are behind: ask again, or without AFTER"
+            )
+
+    def _answer(self, plan: Plan, began: float, now_ms: int | None) -> Reply:
+        query = plan.query
+        context = self._context(plan, self._clock_ms() if now_ms is None else now_ms)
+        if query.explain == "plan":
+            page = None
+        else:
+            page = execute(context)
+        with context.report.stage("assembly", "reply", 0 if page is None else len(page.rows)) as stage:
+            results = [] if page is None else self._results(context, page)
+            cursor = None if page is None else self._next_cursor(context, page)
+            stage.rows_out = len(results)
+        if context.reads.used_cold:
+            context.report.warn("counts of that time were read from the cold tier, exact at the hour")
+        return Reply(
+            request_id=secrets.token_hex(16),
+            results=results,
+            cursor=cursor,
+            total_estimate=0 if page is None else page.total,
+            estimator="exact",
+            freshness_ms=self._freshness_ms(),
+            degraded=context.report.degraded,
+            warnings=context.report.warnings,
+            took_us=round((time.perf_counter() - began) * 1e6),
+            explain=msgspec.UNSET if query.explain == "no" else _explained(context),
+        )
+
+    def _context(self, plan: Plan, now_ms: int) -> Context:
+        query = plan.query
+        report = Report(time.monotonic() + self.schema.limits.deadline_ms / 1000)
+        at_ms, seed = now_ms if query.as_of_ms is None else query.as_of_ms, query.seed or 0
+        shown: U32 = np.zeros(0, dtype=np.uint32)
+        if query.cursor is not None:
+            assert self._cursors is not None
+            state = self._cursors.decode(query.cursor, self._clock_ms())
+            check_same_list(state, query, self.schema.version, plan.profile_reference)
+            at_ms, seed = state.at_ms, state.seed
+            found = self._hot.items.ordinals.find_entities(state.shown_ids)
+            shown = found[found >= 0].astype(np.uint32)
+        if query.as_of_ms is not None:
+            _check_past(plan, now_ms, report)
+        context = Context(
+            plan=plan,
+            hot=self._hot,
+            reads=SignalReads(self._hot, self._cold, now_ms, at_ms),
+            users=self._users,
+            text=self._text,
+            vectors=self._vectors,
+            titles=_Titles(self._records, self._hot),
+            report=report,
+            at_ms=at_ms,
+            seed=seed,
+            shown=shown,
+        )
+        if plan.cohort is not None and not self._hot.profiles.mask(plan.cohort).any():
+            report.warn("nobody who sent a signal has ever been in this cohort")
+        return context
+
+    def _results(self, context: Context, page: Page) -> list[ResultOut]:
+        rows = page.rows
+        ordinals = page.candidates.ordinals[rows].tolist()
+        scores = page.candidates.scores[rows].tolist()
+        ids = [self._hot.items.ordinals.ids[ordinal] for ordinal in ordinals]
+        fields = self._fields(ids, context.plan.query.fields)
+        terms = self._terms(context, page)
+        first = len(context.shown) + 1
+        return [
+            ResultOut(id=id_, rank=first + place, score=score, fields=shown, terms=explained)
+            for place, (id_, score, shown, explained) in enumerate(
+                zip(ids, scores, fields, terms, strict=True)
+            )
+        ]
+
+    def _fields(self, ids: list[str], names: Sequence[str]) -> list[dict[str, Any] | msgspec.UnsetType]:
+        if not names:
+            return [msgspec.UNSET] * len(ids)
+        found: list[dict[str, Any] | msgspec.UnsetType] = []
+        for row in self._records.stored("item", ids):
+            record = {} if row is None else msgspec.json.decode(row.raw)
+            found.append({name: record[name] for name in names if name in record})
+        return found
+
+    def _terms(self, context: Context, page: Page) -> list[list[TermOut] | msgspec.UnsetType]:
+        rows = page.rows
+        if context.plan.query.explain != "analyze":
+            return [msgspec.UNSET] * len(rows)
+        columns = [
+            (column.name, column.weight, column.values[rows].tolist(), column.contributions[rows].tolist())
+            for column in page.candidates.terms
+        ]
+        return [
+            [
+                TermOut(name, values[place], weight, contributions[place])
+                for name, weight, values, contributions in columns
+            ]
+            for place in range(len(rows))
+        ]
+
+    def _next_cursor(self, context: Context, page: Page) -> str | None:
+        plan = context.plan
+        if not page.more or not len(page.rows):
+            return None
+        if len(context.shown) + len(page.rows) > SHOWN_MAX:
+            context.report.warn(f"pages end after {SHOWN_MAX} items")
+            return None
+        rows = np.concatenate([context.shown, page.candidates.ordinals[page.rows]])
+        assert self._cursors is not None
+        state = CursorState(
+            schema_version=self.schema.version,
+            profile=plan.profile_reference,
+            query=query_digest(plan.query),
+            at_ms=context.at_ms,
+            seed=context.seed,
+            issued_ms=self._clock_ms(),
+            shown=self._hot.items.ordinals.entity_ids[rows].astype("<u8").tobytes(),
+        )
+        return self._cursors.encode(state)
+
+    def _items_of(self, kind: str, id_: str) -> Mask | None:
+        mask = np.zeros(len(self._hot.items), dtype=np.bool_)
+        if kind == "item":
+            ordinal = self._hot.items.ordinals.find(id_)
+            if ordinal is None:
+                return None
+            mask[ordinal] = True
+            return mask
+        creator = self._hot.items.creators.find(id_)
+        if creator is None:
+            return mask if self._records.stored("creator", [id_])[0] is not None else None
+        return np.asarray(self._hot.items.creator_column() == creator)
+
+    def _edges(self, id_: str, type_: str | None, *, outgoing: bool) -> list[UserEdge]:
+        self._require_ready()
+        declared = self.schema.relationships
+        if type_ is not None and type_ not in declared:
+            raise QueryError(f"no relationship type is called {type_!r}", expected=sorted(declared))
+        kinds = list(declared.values()) if type_ is None else [declared[type_]]
+        at_ms = self._clock_ms()
+        edges: list[UserEdge] = []
+        for kind in kinds:
+            if kind.explicit:
+                edges += self._users.written(id_, kind, at_ms, outgoing=outgoing)
+            elif outgoing:
+                edges += self._users.learnt(id_, at_ms, [kind])
+            elif type_ is not None:
+                raise NotServed(
+                    f"edges of type {type_!r} are kept by their source", expected=["direction=out"]
+                )
+        return sorted(edges, key=lambda edge: (-edge.weight, edge.type, edge.target, edge.source))
+
+    def _cohort(self, cohort: str) -> Predicate:
+        try:
+            predicate = parse_predicate(cohort, self.schema.limits.max_predicate_depth)
+            return check(predicate, self.schema, "cohort")
+        except PredicateError as error:
+            raise from_predicate_error(error) from None
+
+    async def _count_users(self, predicate: Predicate) -> int:
+        members = 0
+        for partition in range(self._settings.topics.partitions):
+            for place, profile in enumerate(self._users.profiles(partition)):
+                members += matches_profile(predicate, profile)
+                if place % _USERS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        return members
+
+    def _offer(self, writes: list[ItemWrite]) -> None:
+        self._text.offer(writes)
+        self._vectors.offer(writes)
+
+    def _index_current(self) -> bool:
+        return self._text.current
+
+    def _freshness_ms(self) -> int | None:
+        newest = self._feeder.newest_written_ms
+        return max(0, self._clock_ms() - newest) if newest else None
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A background task never ends by itself: if one does, the daemon says that it is not ready."""
+        if task.cancelled():
+            return
+        error = task.exception()
+        self._failures.append(f"{task.get_name()} stopped: {error!r}")
+        log.error("%s stopped", task.get_name(), exc_info=error)
+
+
+class _Titles:
+    """Titles of items, read from their records."""
+
+    def __init__(self, records: RecordReads, hot: HotColumns) -> None:
+        self._records = records
+        self._hot = hot
+
+    def titles(self, ordinals: U32) -> list[str]:
+        """One title for each item, "" where there is none."""
+        ids = [self._hot.items.ordinals.ids[row] for row in ordinals.tolist()]
+        found = self._records.stored("item", ids)
+        return ["" if row is None else str(msgspec.json.decode(row.raw).get("title", "")) for row in found]
+
+
+def _explained(context: Context) -> ExplainOut:
+    stages = [stage.as_json() for stage in context.report.stages]
+    return ExplainOut(plan_steps(context), stages if context.plan.query.explain == "analyze" else [])
+
+
+def _check_past(plan: Plan, now_ms: int, report: Report) -> None:
+    assert plan.query.as_of_ms is not None
+    if plan.query.as_of_ms > now_ms:
+        raise QueryError("AS OF lies in the future", expected=["a time that has passed"])
+    if any(term.read == "decay" for term in plan.terms):
+        raise NotServed(
+            f"AS OF with profile {plan.profile.name}: decayed scores cannot forget what came later",
+            expected=["a profile without decay terms"],
+        )
+    report.warn("AS OF applies to counts and ages; records, preferences and user states are those of now")
+
+
+def _edge_json(edge: UserEdge) -> dict[str, Any]:
+    return {
+        "type": edge.type,
+        "from": edge.source,
+        "to": edge.target,
+        "weight": edge.weight,
+        "updated_at": edge.updated_ms,
+    }
+
+
+def _remember(cache: OrderedDict[Any, _Value], key: Any, value: _Value, entries_max: int) -> None:
+    """Put ``value`` at the fresh end of a bounded cache."""
+    cache[key] = value
+    if len(cache) > entries_max:
+        cache.popitem(last=False)
+
+
+def _cursor_key(path: Path) -> bytes:
+    """The secret that cursors are signed with: made once, readable by its owner only."""
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+    return path.read_bytes()
