@@ -23,10 +23,12 @@ class FixedRow:
         what: the table's name, for messages.
         version: goes into the first byte.
         fields: name, little-endian dtype and, for vectors, shape.
+        tailed: bytes may follow the fixed part.
     """
 
-    def __init__(self, what: str, version: int, fields: Sequence[Field]) -> None:
+    def __init__(self, what: str, version: int, fields: Sequence[Field], *, tailed: bool = False) -> None:
         self.what = what
+        self.tailed = tailed
         self.version = version
         self.fields = tuple(fields)
         self.dtype = np.dtype([("version", "u1"), *fields])
@@ -53,14 +55,16 @@ class FixedRow:
         """A structured array with the layout's fields, one element for each row; tails are left out.
 
         Raises:
-            RowFormatError: a row is too short or has another version.
+            RowFormatError: a row has another length or another version.
         """
         width = self.width
-        blob = b"".join([row[:width] for row in rows])
-        if len(blob) != width * len(rows):
-            shortest = min(map(len, rows))
-            raise RowFormatError(self.what, f"a row of {shortest} bytes, expected at least {width}")
-        table = np.frombuffer(blob, dtype=self.dtype)
+        lengths = set(map(len, rows))
+        if self.tailed and lengths and min(lengths) >= width:
+            rows = [row[:width] for row in rows]
+        elif lengths - {width}:
+            wrong = min(lengths - {width})
+            raise RowFormatError(self.what, f"a row of {wrong} bytes, this schema's have {width}")
+        table = np.frombuffer(b"".join(rows), dtype=self.dtype)
         for stored in np.unique(table["version"]).tolist():
             check_version(self.what, stored, self.version)
         return table

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from materializers.rows.errors import RowFormatError
-from materializers.rows.fixed import FixedRow
+from materializers.rows.fixed import Field, FixedRow
 from schemas.ids import code_of
 from schemas.keys import row_key, row_keys, suffix_of
 
@@ -33,7 +33,8 @@ class Preference(NamedTuple):
 
 def preference_row(dim: int) -> FixedRow:
     """The layout of a row whose slot has ``dim`` dimensions."""
-    return FixedRow(TABLE, VERSION, [("updates", "<u4"), ("long", "<f4", (dim,)), ("short", "<f4", (dim,))])
+    vectors: list[Field] = [("long", "<f4", (dim,)), ("short", "<f4", (dim,))]
+    return FixedRow(TABLE, VERSION, [("dim", "<u4"), ("updates", "<u4"), *vectors])
 
 
 def preference_key(user: int, slot: str) -> bytes:
@@ -51,11 +52,9 @@ def decode_preference(value: bytes) -> Preference:
     """Raises:
     RowFormatError: damaged, or of another version.
     """
-    floats = (len(value) - preference_row(0).width) // 8
-    if floats <= 0:
+    head = preference_row(0)
+    if len(value) < head.width:
         raise RowFormatError(TABLE, f"a row of {len(value)} bytes")
-    row = preference_row(floats)
-    if len(value) != row.width:
-        raise RowFormatError(TABLE, f"a row of {len(value)} bytes has no two vectors of one length")
-    fields = row.decode([value])[0]
+    dim = int(head.decode([value[: head.width]])["dim"][0])
+    fields = preference_row(min(dim, len(value))).decode([value])[0]
     return Preference(int(fields["updates"]), fields["long"].copy(), fields["short"].copy())

@@ -21,7 +21,7 @@ U64 = npt.NDArray[np.uint64]
 TABLE: Final = "relationships"
 RELATIONSHIP_TAG: Final = 3
 VERSION: Final = 1
-ROW: Final = FixedRow(TABLE, VERSION, [("updated_ms", "<i8"), ("weight", "<f8")])
+ROW: Final = FixedRow(TABLE, VERSION, [("updated_ms", "<i8"), ("weight", "<f8")], tailed=True)
 
 
 class StoredWeight(NamedTuple):

@@ -70,7 +70,7 @@ def decode_container(value: bytes) -> BitMap:
     check_version(TABLE, value[0] if value else -1, VERSION)
     try:
         return BitMap.deserialize(value[1:])
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise RowFormatError(TABLE, f"not a Roaring bitmap ({error})") from error
 
 

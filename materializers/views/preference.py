@@ -96,6 +96,7 @@ class _Slot:
             row,
             context.rows,
             lambda keys: preference_keys(users.entity_ids[keys], slot.name),
+            defaults={"dim": slot.dim},
             slots_max=max(_SLOTS_MIN, MEMORY_BYTES_MAX // row.width),
         )
         self._users_of_pass = max(1, _ROUND_BYTES_MAX // row.width)

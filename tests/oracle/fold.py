@@ -25,7 +25,8 @@ LONG_RATE, SHORT_RATE = (1.0, 0.05, 20.0), (1.0, 0.5, 5.0)  # η₀, η_min, τ
 CANCELLED_SHARE = 1e-3
 
 Arrivals = Mapping[tuple[int, str], int]
-"""(user partition, item) -> the partition's offset at which the item's record became visible."""
+"""(user partition, item) -> the last offset that the partition had applied when the item's record became
+visible to it; events of the item up to there waited for it."""
 
 
 class Preference(NamedTuple):
@@ -177,16 +178,17 @@ class CleanFold:
     def _applied(self, user: str) -> list[Event]:
         """The user's events on items with a record, in the serial order of the run.
 
-        An event that came before its item's record waits, and is applied at the place where that
-        became visible, before the event that stands there.
+        An event that came before its item's record waits, and is applied at the place where that became
+        visible, after the event that stands there.
         """
         known = [event for event in self._by_user.get(user, []) if event.item in self.entities["item"]]
-        if self.arrivals is None or not user:
-            return known if user else []
-        arrivals = self.arrivals
-        return sorted(
-            known, key=lambda event: max(event.offset, arrivals.get((event.partition, event.item), -1))
-        )
+        arrivals = self.arrivals or {}
+
+        def place(event: Event) -> tuple[int, bool]:
+            arrived = arrivals.get((event.partition, event.item), -1)
+            return max(event.offset, arrived), event.offset <= arrived
+
+        return sorted(known, key=place) if user else []
 
     def _within(self, item: str, signal: str, window: str, now_ms: int) -> list[Event]:
         events = self._by_cell.get((item, signal), [])

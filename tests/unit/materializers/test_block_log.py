@@ -1,0 +1,246 @@
+"""How bucket blocks are packed, rewritten, cut and merged."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from materializers import blocks
+from materializers.blocks import BLOCK_ROWS_MAX, OPEN_ROWS_MAX, BlockLog
+from materializers.rows.blocks import Resolution, decode_block, decode_deltas, split_block_key
+from tests.memory_rows import MemoryRows, MemoryWriter
+
+TABLE = "blocks"
+CODES = np.array([77, 5, 900], dtype=np.uint32)
+HORIZON_MS = 7_200_000
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
+START_MS = 1_763_600_400_000 // HOUR_MS * HOUR_MS
+
+
+class Log:
+    """A ``BlockLog`` over rows in memory."""
+
+    def __init__(self, rows: MemoryRows | None = None) -> None:
+        self.rows = rows or MemoryRows()
+        self.blocks = BlockLog(TABLE, self.rows, CODES, HORIZON_MS)
+        self.blocks.restore(self.rows)
+
+    def add(
+        self, items: list[int], ts_ms: int, *, record_ms: int | None = None, signal: int = 0, profile: int = 0
+    ) -> None:
+        n = len(items)
+        self.blocks.add(
+            np.array(items, dtype=np.uint32),
+            np.full(n, signal, dtype=np.uint16),
+            np.full(n, 1_000_000),
+            np.full(n, ts_ms),
+            np.full(n, ts_ms if record_ms is None else record_ms),
+            np.full(n, profile, dtype=np.uint32),
+        )
+
+    def flush(self) -> list[tuple[str, bytes, bytes | None]]:
+        """One checkpoint; the rows that it changed."""
+        writer = MemoryWriter(self.rows)
+        self.blocks.checkpoint(writer)
+        changes = list(writer.changes)
+        writer.commit()
+        return changes
+
+    def block_keys(self) -> list[tuple[Resolution, int, int]]:
+        return [split_block_key(key) for key, _ in self.rows.scan(TABLE)]
+
+    def counts(self) -> Counter[tuple[int, int]]:
+        """(item, hour) -> events."""
+        totals: Counter[tuple[int, int]] = Counter()
+        for key, value in self.rows.scan(TABLE):
+            block = decode_block(value)
+            for item, count in zip(block.item.tolist(), block.count.tolist(), strict=True):
+                totals[item, split_block_key(key)[1] // 60] += count
+        return totals
+
+
+def minute(ts_ms: int) -> int:
+    return ts_ms // MINUTE_MS
+
+
+def test_a_flush_has_one_row_for_each_cell_and_rewrites_the_open_block() -> None:
+    log = Log()
+    log.add([1, 1, 2, 1], START_MS)
+    log.flush()
+    log.add([2, 3], START_MS + 5)
+    log.flush()
+    assert log.block_keys() == [(Resolution.MINUTE, minute(START_MS), 0)]
+    [(_, value)] = log.rows.scan(TABLE)
+    block = decode_block(value)
+    assert block.item.tolist() == [1, 2, 3]
+    assert block.count.tolist() == [3, 2, 1]
+    assert block.signal.tolist() == [77, 77, 77]
+
+
+def test_the_feed_has_only_what_is_new() -> None:
+    log = Log()
+    log.add([1, 1], START_MS)
+    log.flush()
+    log.add([1], START_MS)
+    log.flush()
+    sections = [decode_deltas(payload) for _, payload in log.rows.fed]
+    assert [deltas.cells.count.tolist() for deltas in sections] == [[2], [1]]
+    assert [deltas.bucket.tolist() for deltas in sections] == [[minute(START_MS)], [minute(START_MS)]]
+
+
+def test_an_idle_flush_writes_nothing() -> None:
+    log = Log()
+    assert log.flush() == []
+    log.add([1], START_MS)
+    log.flush()
+    assert log.flush() == []
+    assert len(log.rows.fed) == 1
+
+
+def test_a_full_block_is_closed_and_the_next_begins() -> None:
+    log = Log()
+    log.add(list(range(OPEN_ROWS_MAX)), START_MS)
+    log.flush()
+    log.add([1], START_MS)
+    changes = log.flush()
+    assert [split_block_key(key)[2] for _, key, _ in changes] == [1], "the full block is not written again"
+    assert log.counts()[1, START_MS // HOUR_MS] == 2
+
+
+def test_a_bulk_is_cut_into_bounded_blocks() -> None:
+    log = Log()
+    log.add(list(range(2 * BLOCK_ROWS_MAX + 10)), START_MS)
+    log.flush()
+    sizes = [len(decode_block(value)) for _, value in log.rows.scan(TABLE)]
+    assert sizes == [BLOCK_ROWS_MAX, BLOCK_ROWS_MAX, 10]
+    log.add([5], START_MS)
+    log.flush()
+    assert [key[2] for key in log.block_keys()] == [0, 1, 2]
+
+
+def test_old_events_go_to_hour_buckets() -> None:
+    log = Log()
+    log.add([1], START_MS, record_ms=START_MS + HORIZON_MS)
+    log.add([2], START_MS, record_ms=START_MS + HORIZON_MS + 1)
+    log.flush()
+    assert log.block_keys() == [
+        (Resolution.MINUTE, minute(START_MS), 0),
+        (Resolution.HOUR, minute(START_MS), 0),
+    ]
+
+
+def test_closed_minutes_become_their_hour_without_a_change_of_content() -> None:
+    log = Log()
+    for number in range(90):
+        log.add([number % 7, 3], START_MS + number * MINUTE_MS)
+        log.flush()
+    before = log.counts()
+    log.add([3], START_MS + 4 * HOUR_MS + 30 * MINUTE_MS)
+    log.flush()
+    before[3, START_MS // HOUR_MS + 4] += 1
+    assert log.counts() == before
+    hours = [start for resolution, start, _ in log.block_keys() if resolution is Resolution.HOUR]
+    assert hours == [minute(START_MS)], "the second hour ends less than three hours ago"
+    assert (
+        min(start for kind, start, _ in log.block_keys() if kind is Resolution.MINUTE)
+        == minute(START_MS) + 60
+    )
+
+
+def test_minutes_stay_while_a_window_before_the_last_can_see_them() -> None:
+    log = Log()
+    log.add([1], START_MS + 59 * MINUTE_MS)
+    log.flush()
+    log.add([1], START_MS + 4 * HOUR_MS - 1)
+    log.flush()
+    assert {kind for kind, _, _ in log.block_keys()} == {Resolution.MINUTE}
+    log.add([1], START_MS + 4 * HOUR_MS)
+    log.flush()
+    assert (Resolution.HOUR, minute(START_MS), 0) in log.block_keys()
+
+
+def test_an_event_of_a_merged_hour_joins_the_hour() -> None:
+    log = Log()
+    log.add([1], START_MS)
+    log.flush()
+    log.add([2], START_MS + 5 * HOUR_MS)
+    log.flush()
+    log.add([1], START_MS, record_ms=START_MS + 1)
+    log.flush()
+    log.flush()
+    assert log.counts()[1, START_MS // HOUR_MS] == 2
+    assert (Resolution.MINUTE, minute(START_MS), 0) not in log.block_keys()
+
+
+def test_merging_is_bounded_in_each_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_MERGE_ROWS_MIN", 40)
+    log = Log()
+    for number in range(60):
+        log.add(list(range(10)), START_MS + number * MINUTE_MS)
+        log.flush()
+    log.add([1], START_MS + 10 * HOUR_MS)
+    expected = log.counts() + Counter({(1, START_MS // HOUR_MS + 10): 1})
+    waiting = []
+    for _ in range(20):
+        log.flush()
+        assert log.counts() == expected
+        waiting.append(sum(kind is Resolution.MINUTE for kind, _, _ in log.block_keys()))
+    assert waiting[0] == 61 - 4, "four minutes of ten rows"
+    assert waiting[-1] == 1, "only the newest minute is left"
+
+
+def test_a_restart_goes_on_where_the_rows_end() -> None:
+    log = Log()
+    log.add(list(range(OPEN_ROWS_MAX)), START_MS)
+    log.add([1, 2], START_MS + MINUTE_MS)
+    log.flush()
+    again = Log(log.rows)
+    again.add([1], START_MS)
+    again.add([1], START_MS + MINUTE_MS)
+    again.flush()
+    assert [key[1:] for key in again.block_keys()] == [
+        (minute(START_MS), 0),
+        (minute(START_MS), 1),
+        (minute(START_MS) + 1, 0),
+    ]
+    assert again.counts()[1, START_MS // HOUR_MS] == 4
+    again.add([9], START_MS + 9 * HOUR_MS)
+    again.flush()
+    assert (Resolution.HOUR, minute(START_MS), 0) in again.block_keys(), "found its minutes after the restart"
+
+
+def test_many_hours_stay_within_the_bound_of_open_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_OPEN_BLOCKS_MAX", 5)
+    log = Log()
+    for turn in range(3):
+        for hour in range(20):
+            log.add([turn, 7], START_MS + hour * HOUR_MS, record_ms=START_MS + 900 * HOUR_MS)
+        log.flush()
+    assert log.block_keys() == [(Resolution.HOUR, minute(START_MS) + 60 * hour, 0) for hour in range(20)]
+    assert all(log.counts()[7, START_MS // HOUR_MS + hour] == 3 for hour in range(20))
+
+
+def test_events_gathered_between_flushes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_GATHERED_MAX", 100)
+    log = Log()
+    for _ in range(50):
+        log.add([1, 2, 3] * 10, START_MS)
+    assert log.blocks._gathered_rows <= 100
+    log.flush()
+    assert log.counts()[2, START_MS // HOUR_MS] == 500
+
+
+def test_cells_differ_by_signal_and_profile() -> None:
+    log = Log()
+    log.add([1], START_MS, signal=0, profile=4)
+    log.add([1], START_MS, signal=1, profile=4)
+    log.add([1], START_MS, signal=1, profile=5)
+    log.add([1], START_MS, signal=1, profile=5)
+    log.flush()
+    [(_, value)] = log.rows.scan(TABLE)
+    block = decode_block(value)
+    assert block.profile is not None
+    cells = zip(block.signal.tolist(), block.profile.tolist(), block.count.tolist(), strict=True)
+    assert sorted(cells) == [(5, 4, 1), (5, 5, 2), (77, 4, 1)]

@@ -1,0 +1,285 @@
+"""Every stored format: today's bytes are pinned by a fixture, and round trips hold for any content.
+
+A changed format gets a new version, a new fixture beside the old one, and a decoder for both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pyroaring import BitMap
+
+from materializers.rows import blocks, cells, entities, ordinals, preference, relationships, user_state
+from materializers.rows.errors import RowFormatError
+from materializers.rows.packing import Packer, Unpacker
+
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "formats" / "rows-1.json"
+
+U32 = np.uint32
+
+
+def plain_block() -> blocks.BlockColumns:
+    return blocks.BlockColumns(
+        np.array([0, 7, 70_000], dtype=U32),
+        np.array([9, 4_000_000_000, 9], dtype=U32),
+        None,
+        np.array([1, 1, 300]),
+        np.array([1_000_000, 1_000_000, 300_000_000]),
+    )
+
+
+def weighted_block() -> blocks.BlockColumns:
+    return blocks.BlockColumns(
+        np.array([3, 3], dtype=U32),
+        np.array([1, 2], dtype=U32),
+        np.array([0, 512], dtype=U32),
+        np.array([1, 2]),
+        np.array([-5, 2**60]),
+    )
+
+
+def deltas() -> blocks.BlockDeltas:
+    return blocks.BlockDeltas(
+        np.array([0, 1], dtype=np.uint8), np.array([29_393_333, 29_393_280], dtype=U32), weighted_block()
+    )
+
+
+def changes() -> cells.CellChanges:
+    values = cells.Cells(
+        np.array([1_763_600_000_000, 5]),
+        np.array([1, 12]),
+        np.array([1_000_000, -7]),
+        np.array([[0.5, 0.25], [1e-300, 3.0]]),
+    )
+    return cells.CellChanges(np.array([4, 0], dtype=U32), np.array([99, 99], dtype=U32), values)
+
+
+def cell_row_bytes() -> bytes:
+    columns = {
+        "accumulators": np.array([2]),
+        "ref_ms": np.array([1_763_600_000_000]),
+        "count": np.array([3]),
+        "sum": np.array([-2_500_000]),
+        "acc": np.array([[1.5, -0.25]]),
+    }
+    return cells.cell_row(2).encode(columns)[0]
+
+
+def preference_bytes() -> bytes:
+    columns = {
+        "dim": np.array([2]),
+        "updates": np.array([7]),
+        "long": np.array([[0.6, 0.8]]),
+        "short": np.array([[1.0, 0.0]]),
+    }
+    return preference.preference_row(2).encode(columns)[0]
+
+
+def relationship_bytes() -> bytes:
+    columns = {"updated_ms": np.array([1_763_600_000_000]), "weight": np.array([0.375])}
+    return relationships.ROW.encode(columns, ["créateur".encode()])[0]
+
+
+STORED_ENTITY = entities.StoredEntity("item_é", "archived", 41, 1_763_600_000_000, b'{"title": "x"}')
+STORED_EDGE = entities.StoredEdge("user_U", "creator_ü", 0.75, 1_763_600_000_000, 12)
+ENTITY_CHANGES = [
+    entities.EntityChange("item", "a", 1, 2, b"{}"),
+    entities.EntityChange("user", "ü", 3, 4, None),
+]
+EDGE_CHANGES = [
+    entities.EdgeChange("follows", "a", "b", 1, 2, 1.0),
+    entities.EdgeChange("blocks", "a", "c", 3, 4, None),
+]
+
+TODAY: dict[str, Callable[[], bytes]] = {
+    "block_plain": lambda: blocks.encode_block(plain_block()),
+    "block_weighted_with_profiles": lambda: blocks.encode_block(weighted_block()),
+    "block_key": lambda: blocks.block_key(blocks.Resolution.HOUR, 29_393_280, 3),
+    "block_deltas": lambda: blocks.encode_deltas(deltas()),
+    "cell": cell_row_bytes,
+    "cell_key": lambda: cells.cell_key(0x0102030405060708, 77),
+    "cell_changes": lambda: cells.encode_changes(changes()),
+    "ordinal": lambda: ordinals.encode_ordinals(["item_é"])[0],
+    "ordinal_key": lambda: ordinals.ordinal_keys(258, 1)[0],
+    "new_ordinals": lambda: ordinals.encode_new_ordinals(5, ["a", "", "é"]),
+    "preference": preference_bytes,
+    "preference_key": lambda: preference.preference_key(1, "content"),
+    "relationship": relationship_bytes,
+    "relationship_key": lambda: relationships.relationship_key(1, 2, 3),
+    "state_container": lambda: user_state.encode_container(BitMap([1, 5, 65_535])),
+    "state_key": lambda: user_state.state_key(1, 2, 3),
+    "entity": lambda: entities.encode_entity(STORED_ENTITY),
+    "edge": lambda: entities.encode_edge(STORED_EDGE),
+    "entity_changes": lambda: entities.encode_entity_changes(ENTITY_CHANGES),
+    "edge_changes": lambda: entities.encode_edge_changes(EDGE_CHANGES),
+}
+
+
+def fixture() -> dict[str, bytes]:
+    return {name: bytes.fromhex(text) for name, text in json.loads(FIXTURE.read_text()).items()}
+
+
+def assert_same_block(left: blocks.BlockColumns, right: blocks.BlockColumns) -> None:
+    assert left.item.tolist() == right.item.tolist()
+    assert left.signal.tolist() == right.signal.tolist()
+    assert (left.profile is None) == (right.profile is None)
+    if left.profile is not None and right.profile is not None:
+        assert left.profile.tolist() == right.profile.tolist()
+    assert left.count.tolist() == right.count.tolist()
+    assert left.sum.tolist() == right.sum.tolist()
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_the_bytes_are_those_of_the_fixture(name: str) -> None:
+    assert TODAY[name]() == fixture()[name]
+
+
+def test_the_fixture_is_read() -> None:
+    stored = fixture()
+    assert set(stored) == set(TODAY)
+    assert_same_block(blocks.decode_block(stored["block_plain"]), plain_block())
+    assert_same_block(blocks.decode_block(stored["block_weighted_with_profiles"]), weighted_block())
+    read = blocks.decode_deltas(stored["block_deltas"])
+    assert_same_block(read.cells, weighted_block())
+    assert (read.resolution.tolist(), read.bucket.tolist()) == ([0, 1], [29_393_333, 29_393_280])
+    assert blocks.split_block_key(stored["block_key"]) == (blocks.Resolution.HOUR, 29_393_280, 3)
+    cell = cells.decode_cells([stored["cell"]] * 2)
+    assert (cell.count.tolist(), cell.sum.tolist()) == ([3, 3], [-2_500_000] * 2)
+    assert cell.acc.tolist() == [[1.5, -0.25]] * 2
+    fed = cells.decode_changes(stored["cell_changes"])
+    assert fed.item.tolist() == [4, 0]
+    assert fed.signal.tolist() == [99, 99]
+    assert fed.cells.acc.tolist() == changes().cells.acc.tolist()
+    assert fed.cells.ref_ms.tolist() == [1_763_600_000_000, 5]
+    assert ordinals.decode_ordinal(stored["ordinal"]) == "item_é"
+    assert ordinals.decode_ordinal_key(stored["ordinal_key"]) == 258
+    assert ordinals.decode_new_ordinals(stored["new_ordinals"]) == (5, ["a", "", "é"])
+    vectors = preference.decode_preference(stored["preference"])
+    assert (vectors.updates, vectors.short.tolist()) == (7, [1.0, 0.0])
+    assert vectors.long.tolist() == pytest.approx([0.6, 0.8])
+    edge = relationships.decode_relationship(stored["relationship"])
+    assert edge == (0.375, 1_763_600_000_000, "créateur")
+    assert relationships.split_relationship_key(stored["relationship_key"]) == (1, 2, 3)
+    assert user_state.decode_container(stored["state_container"]) == BitMap([1, 5, 65_535])
+    assert user_state.split_state_key(stored["state_key"]) == (1, 2, 3)
+    assert entities.decode_entity_row(stored["entity"]) == STORED_ENTITY
+    assert entities.decode_edge(stored["edge"]) == STORED_EDGE
+    assert entities.decode_entity_changes(stored["entity_changes"]) == ENTITY_CHANGES
+    assert entities.decode_edge_changes(stored["edge_changes"]) == EDGE_CHANGES
+
+
+DECODERS: dict[str, Callable[[bytes], Any]] = {
+    "block_plain": blocks.decode_block,
+    "block_weighted_with_profiles": blocks.decode_block,
+    "block_deltas": blocks.decode_deltas,
+    "block_key": blocks.split_block_key,
+    "cell": lambda value: cells.decode_cells([value]),
+    "cell_changes": cells.decode_changes,
+    "new_ordinals": ordinals.decode_new_ordinals,
+    "preference": preference.decode_preference,
+    "state_container": user_state.decode_container,
+    "entity_changes": entities.decode_entity_changes,
+    "edge": entities.decode_edge,
+    "edge_changes": entities.decode_edge_changes,
+}
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_cut_row_is_refused(name: str) -> None:
+    whole = TODAY[name]()
+    for end in range(len(whole)):
+        with pytest.raises(RowFormatError):
+            DECODERS[name](whole[:end])
+
+
+@pytest.mark.parametrize("name", [name for name in TODAY if not name.endswith("key")])
+def test_another_version_is_refused(name: str) -> None:
+    everything = DECODERS | {
+        "ordinal": ordinals.decode_ordinal,
+        "relationship": relationships.decode_relationship,
+        "entity": entities.decode_entity_row,
+    }
+    with pytest.raises(RowFormatError, match="version 200"):
+        everything[name](b"\xc8" + TODAY[name]()[1:])
+
+
+def test_bytes_too_many_are_refused() -> None:
+    with pytest.raises(RowFormatError, match="too many"):
+        blocks.decode_block(TODAY["block_plain"]() + b"\0")
+
+
+def test_a_lying_count_allocates_nothing() -> None:
+    with pytest.raises(RowFormatError, match="claims"):
+        blocks.decode_block(b"\x01\xff\xff\xff\xff" + b"\0" * 20)
+
+
+int64s = hnp.arrays(np.int64, st.integers(0, 40), elements=st.integers(-(2**63), 2**63 - 1))
+small = hnp.arrays(np.int64, st.integers(1, 40), elements=st.sampled_from([0, 1, 255, 256, -1, -128, -129]))
+
+
+@given(st.one_of(int64s, small))
+def test_integers_of_any_width_come_back(column: np.ndarray) -> None:
+    payload = Packer(1, len(column)).ints(column).list_of_ints(column[:3]).done()
+    reader = Unpacker("test", payload, 1)
+    assert reader.ints().tolist() == column.tolist()
+    assert reader.list_of_ints().tolist() == column[:3].tolist()
+    reader.end()
+
+
+@given(st.lists(st.tuples(st.text(), st.binary(max_size=40), st.floats(allow_nan=False))))
+def test_strings_blobs_and_floats_come_back(rows: list[tuple[str, bytes, float]]) -> None:
+    texts, blobs_in, floats = ([row[at] for row in rows] for at in range(3))
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]
+    packer = Packer(2, len(rows)).strings(texts).blobs(blobs_in).floats(np.array(floats, dtype=np.float64))
+    reader = Unpacker("test", packer.scalar(-9).flags(3).done(), 2)
+    assert (reader.strings(), reader.blobs(), reader.floats().tolist()) == (texts, blobs_in, floats)
+    assert (reader.scalar(), reader.flags()) == (-9, 3)
+    reader.end()
+
+
+def test_narrow_columns_make_small_blocks() -> None:
+    n = 1000
+    block = blocks.BlockColumns(
+        np.arange(n, dtype=U32) + 100_000,
+        np.resize(np.array([4_000_000_000, 3_000_000_000], dtype=U32), n),
+        np.resize(np.arange(200, dtype=U32), n),
+        np.ones(n, dtype=np.int64),
+        np.full(n, 1_000_000),
+    )
+    assert len(blocks.encode_block(block)) < 7 * n
+
+
+def test_a_user_state_is_the_union_of_its_rows() -> None:
+    rows = [user_state.encode_container(BitMap([1, 2])), user_state.encode_container(BitMap([70_000]))]
+    assert user_state.decode_state(rows) == BitMap([1, 2, 70_000])
+    assert user_state.decode_state([]) == BitMap()
+
+
+def test_ranges_hold_the_rows_of_one_name_only() -> None:
+    start, end = user_state.state_range(5, 9)
+    assert start <= user_state.state_key(5, 9, 0) < end
+    assert start <= user_state.state_key(5, 9, 0xFFFF) < end
+    assert not start <= user_state.state_key(5, 10, 0) < end
+    assert not start <= user_state.state_key(6, 9, 0) < end
+    start, end = relationships.relationship_range(5, 9)
+    assert start <= relationships.relationship_key(5, 9, 2**64 - 1) < end
+    assert not start <= relationships.relationship_key(5, 10, 0) < end
+    start, end = relationships.relationship_range(5)
+    assert start <= relationships.relationship_key(5, 0, 0) < end
+    assert start <= relationships.relationship_key(5, 2**32 - 1, 2**64 - 1) < end
+    start, end = blocks.block_range(1, 60, 120)
+    assert start <= blocks.block_key(1, 60, 0) < blocks.block_key(1, 60, 2**32 - 1) < end
+    assert not start <= blocks.block_key(1, 120, 0) < end
+    out, into = entities.edge_keys_of("follows", "a", "b")
+    assert entities.edge_range("a", "follows", outgoing=True)[0] <= out
+    assert out < entities.edge_range("a", "follows", outgoing=True)[1]
+    assert entities.edge_range("b", "follows", outgoing=False)[0] <= into
+    assert into < entities.edge_range("b", "follows", outgoing=False)[1]
