@@ -115,7 +115,7 @@ def test_a_cut_tail_loses_the_tail_only(seed: int, data: st.DataObject) -> None:
             file.truncate(cut)
             file.seek(cut)
             file.write(random.Random(seed).randbytes(data.draw(st.integers(0, 50))))
-        found = LogUnderTest(directory, CONFIG).read_all()
+        found = readable(LogUnderTest(directory, CONFIG))
         assert found == written[: len(found)]
         base = int(last.stem)
         assert [row for row in written if row.offset < base] == [row for row in found if row.offset < base]
