@@ -38,7 +38,8 @@ class LogClient:
         self._delivery_timeout_ms = delivery_timeout_ms
         self._options = options
         self._partitions: dict[str, int] = {}
-        self._last_error = ""
+        # The connection's last fault, until a record gets through again.
+        self._fault: KafkaError | None = None
         self._stopping = threading.Event()
         self._producer = self._open()
         self._poller = threading.Thread(target=self._poll, name="tidal-producer-reports", daemon=True)
@@ -82,6 +83,7 @@ class LogClient:
 
         def report(error: KafkaError | None, message: Message) -> None:
             if error is None:
+                self._fault = None
                 on_delivery(Position(topic, partition, message.offset() or 0), None)
             else:
                 on_delivery(None, self._delivery_error(error, topic, partition))
@@ -110,11 +112,11 @@ class LogClient:
         self._poller.join()
 
     def why_away(self) -> str:
-        """What librdkafka last said about its connections; empty if nothing was wrong."""
-        return self._last_error
+        """What is wrong with the connection, as librdkafka says it; empty if nothing is."""
+        return "" if self._fault is None else self._fault.str()
 
     def _open(self) -> Producer:
-        return Producer({**self._options, "error_cb": self._on_error}, logger=logger)
+        return Producer({**self._options, "error_cb": self._on_error})
 
     def _replace(self, error: KafkaError) -> None:
         logger.error("the log's client gave up (%s); it is replaced, what was in flight has failed", error)
@@ -127,16 +129,20 @@ class LogClient:
             self._producer.poll(POLL_S)
 
     def _on_error(self, error: KafkaError) -> None:
-        self._last_error = str(error)
-        logger.warning("log at %s: %s", self._brokers, error)
+        # librdkafka repeats itself at each attempt to connect; the operator needs to hear it once.
+        if self._fault is None:
+            logger.warning("log at %s: %s", self._brokers, error.str())
+        # "All brokers are down" follows the reason why, and would hide it.
+        if self._fault is None or error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._fault = error
 
     def _reason(self, error: KafkaError) -> str:
-        return f"{error.str()} ({self._last_error})" if self._last_error else error.str()
+        return f"{error.str()} ({self.why_away()})" if self._fault is not None else error.str()
 
     def _delivery_error(self, error: KafkaError, topic: str, partition: int) -> DeliveryError:
         where = f"{topic} partition {partition}"
         if error.code() == KafkaError._MSG_TIMED_OUT:
-            why = self._last_error or "the log does not answer"
+            why = self.why_away() or "the log does not answer"
             return DeliveryError(
                 f"{where}: not acknowledged within {self._delivery_timeout_ms} ms: {why}; the log at "
                 f"{self._brokers} is away or overloaded. The record may or may not be stored: publish again, "
@@ -181,9 +187,11 @@ def client_options(
         "queue.buffering.max.messages": 1_000_000,
         # A log that restarts on the same machine is back within a second or two: do not sleep through it.
         "reconnect.backoff.ms": 50,
-        "reconnect.backoff.max.ms": 1000,
+        "reconnect.backoff.max.ms": 500,
         "retry.backoff.ms": 50,
-        "retry.backoff.max.ms": 1000,
+        "retry.backoff.max.ms": 500,
         "socket.keepalive.enable": True,
+        # Faults reach us by error_cb; librdkafka's own lines on stderr would repeat them at each attempt.
+        "log_level": 2,
         "log.connection.close": False,
     }

@@ -43,7 +43,7 @@ class WholeTopicReader:
     ) -> None:
         self._brokers = brokers
         self._topic = topic
-        self._consumer = Consumer(_options(brokers), logger=logger)
+        self._consumer = Consumer(_options(brokers))
         self._ends: dict[int, int] = {}
         try:
             self._next_offsets = self._starts(start_offsets or {}, timeout_s)
@@ -190,8 +190,10 @@ def _options(brokers: str) -> dict[str, Any]:
         "auto.offset.reset": "error",
         "allow.auto.create.topics": False,
         "fetch.wait.max.ms": 100,
+        # Faults reach us as messages with an error.
+        "log_level": 2,
         "reconnect.backoff.ms": 50,
-        "reconnect.backoff.max.ms": 1000,
+        "reconnect.backoff.max.ms": 500,
         # One reader holds at most this much ahead of its caller, in KiB.
         "queued.max.messages.kbytes": 65_536,
     }

@@ -2,7 +2,7 @@
 
 | variant | what | runs |
 |---|---|---|
-| embedded | `python -m streams.embedded` as a child process, a fresh one for each test | always |
+| embedded | `python -m streams.embedded` as a child process, one for the session | always |
 | kafka | a real Apache Kafka (tests/kafka_server.py), one for the session | `-m kafka` |
 | container | Redpanda by testcontainers, one for the session | `--brokers=container` |
 | external | the cluster at TIDAL_TEST_BROKERS; deletes its topics tidal* | `--brokers=external` |
@@ -214,7 +214,7 @@ def report_line(config: pytest.Config) -> str:
 
 
 class BrokerPool:
-    """The brokers of a session: long-lived ones are started once, embedded ones for each test."""
+    """The brokers of a session, each started when a test first needs it and shared by the tests after."""
 
     def __init__(self, folders: pytest.TempPathFactory) -> None:
         self._folders = folders
@@ -226,20 +226,13 @@ class BrokerPool:
         reason = why_not(variant)
         if reason is not None:
             pytest.skip(f"{variant}: {reason}")
-        if variant == "embedded":
-            return EmbeddedBroker(self._folders.mktemp("embedded"))
         if variant not in self._shared:
             self._shared[variant] = self._start(variant)
         broker = self._shared[variant]
+        if broker.can_restart and not _runs(broker):
+            broker.restart()
         delete_topics(broker.bootstrap, "tidal" if variant == "external" else "")
         return broker
-
-    def give_back(self, broker: Broker) -> None:
-        """After a test: an embedded log ends, a shared one lives on, started again if the test killed it."""
-        if broker.variant == "embedded":
-            broker.close()
-        elif broker.can_restart and not _runs(broker):
-            broker.restart()
 
     def close(self) -> None:
         for broker in self._shared.values():
@@ -248,6 +241,8 @@ class BrokerPool:
             container.stop()
 
     def _start(self, variant: str) -> Broker:
+        if variant == "embedded":
+            return EmbeddedBroker(self._folders.mktemp("embedded"))
         if variant == "kafka":
             return KafkaBroker(self._folders.mktemp("kafka"))
         if variant == "external":

@@ -51,10 +51,6 @@ def broker_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerPool
 
 
 @pytest.fixture
-def broker(request: pytest.FixtureRequest, broker_pool: BrokerPool) -> Iterator[Broker]:
+def broker(request: pytest.FixtureRequest, broker_pool: BrokerPool) -> Broker:
     """A running log without topics: `.bootstrap`, `.kill()`, `.restart()`, `.variant`, `.pid`."""
-    broker = broker_pool.clean_broker(request.param)
-    try:
-        yield broker
-    finally:
-        broker_pool.give_back(broker)
+    return broker_pool.clean_broker(request.param)
