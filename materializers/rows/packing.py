@@ -167,5 +167,5 @@ def _packed(column: Ints) -> bytes:
 
 def _width(low: int, high: int) -> int:
     """Bytes for values in [low, high]; signed when low is negative."""
-    bits = max((~low).bit_length(), high.bit_length()) + 1 if low < 0 else high.bit_length()
+    bits = max((~low).bit_length(), max(high, 0).bit_length()) + 1 if low < 0 else high.bit_length()
     return next(width for width in _WIDTHS if bits <= 8 * width)
