@@ -1,0 +1,74 @@
+"""Synthetic traffic: busy and quiet users, items with a long tail, signals in the shares of a real site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+
+from schemas.records.columns import EventColumns
+from schemas.weights import WEIGHT_SCALE
+
+KINDS: Final = ("view", "like", "skip", "share", "completion", "dwell_time")
+KIND_SHARES: Final = (0.55, 0.06, 0.09, 0.02, 0.12, 0.16)
+LOCALES: Final = ("US", "GB", "DE", "FR", "BR", "JP", "IN", "MX")
+
+# Popularity of items and activity of users fall with their rank to these powers.
+ITEM_EXPONENT: Final = 0.9
+USER_EXPONENT: Final = 0.6
+
+
+class Traffic:
+    """Events of `users` users about `items` items, a seed away from the same ones again."""
+
+    def __init__(self, users: int, items: int, seed: int = 7) -> None:
+        self._rng = np.random.default_rng(seed)
+        self.users = [f"user_{number}" for number in range(users)]
+        self.items = [f"item_{number}" for number in range(items)]
+        self._user_ends = _cumulated(users, USER_EXPONENT)
+        self._item_ends = _cumulated(items, ITEM_EXPONENT)
+
+    def events(self, count: int, first_ms: int, last_ms: int) -> EventColumns:
+        """`count` events, evenly spread from `first_ms` to `last_ms`."""
+        rng = self._rng
+        kind = rng.choice(len(KINDS), size=count, p=KIND_SHARES)
+        weight = np.full(count, WEIGHT_SCALE, dtype=np.int64)
+        weight[kind == KINDS.index("dwell_time")] *= 30
+        return EventColumns(
+            kinds=list(KINDS),
+            items=self.items,
+            users=self.users,
+            kind=kind.astype(np.uint16),
+            item=np.searchsorted(self._item_ends, rng.random(count)).astype(np.uint32),
+            user=np.searchsorted(self._user_ends, rng.random(count)).astype(np.uint32),
+            weight=weight,
+            ts_ms=np.linspace(first_ms, last_ms, count).astype(np.int64),
+        )
+
+    def user_records(self) -> Iterator[dict[str, Any]]:
+        """A record of each user, with locale, language and age."""
+        ages = self._rng.integers(13, 70, size=len(self.users))
+        locales = self._rng.choice(LOCALES, size=len(self.users))
+        for user, age, locale in zip(self.users, ages.tolist(), locales.tolist(), strict=True):
+            yield {"id": user, "locale": locale, "language": "en", "age": age}
+
+    def item_records(self, dim: int, created_at_ms: int) -> Iterator[dict[str, Any]]:
+        """A record of each item, with a creator and an embedding of `dim` numbers."""
+        for number, item in enumerate(self.items):
+            vector = self._rng.normal(size=dim)
+            yield {
+                "id": item,
+                "creator": f"creator_{number % max(1, len(self.items) // 10)}",
+                "title": f"Item {number}",
+                "category": f"category_{number % 20}",
+                "created_at": created_at_ms,
+                "embeddings": {"content": np.round(vector / np.linalg.norm(vector), 4).tolist()},
+            }
+
+
+def _cumulated(count: int, exponent: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    weights = np.arange(1, count + 1, dtype=np.float64) ** -exponent
+    ends: np.ndarray[tuple[int], np.dtype[np.float64]] = np.cumsum(weights / weights.sum())
+    ends[-1] = 1.0
+    return ends
