@@ -31,12 +31,16 @@ from materializers.shards.homes import Homes
 from materializers.shards.item_shard import ItemShard
 from materializers.shards.rejects import Rejects
 from materializers.shards.user_shard import USER_SHARD_TABLES, UserShard
+from materializers.tables.cadence import Pace
 from materializers.tables.changelog import ChangelogTopics
 from materializers.tables.database import Database, DatabaseSettings
 from materializers.tables.owner import OwnerSettings, TableOwner
 from materializers.tables.partition import Shard
+from schemas.default import default_schema
 from schemas.errors import TidalError
+from schemas.loading import load_schema
 from schemas.model import Schema
+from schemas.settings import Settings, load_settings
 from streams.faust.app import AppSettings, ShardApp, build_app
 from streams.topics import (
     BY_ITEM,
@@ -63,7 +67,7 @@ _LAST_CHECKPOINT_S: Final = 3.0
 """SIGTERM to exit takes about 5 s at most: what the last checkpoint lacks is replayed."""
 
 
-class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One worker.
 
     Attributes:
@@ -81,6 +85,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 1.0
     static_membership: bool = False
     fetch_bytes_max: int = 1 << 20
+    poll_records_max: int = 20_000
     owner: OwnerSettings = OwnerSettings()
     database: DatabaseSettings = DatabaseSettings()
 
@@ -101,7 +106,7 @@ class Worker:
 
     def __init__(
         self,
-        settings: WorkerSettings,
+        settings: WorkerConfig,
         schema: Schema,
         name: str,
         registry: MaterializerRegistry | None = None,
@@ -188,6 +193,7 @@ class Worker:
             heartbeat_s=settings.heartbeat_s,
             static_membership=settings.static_membership,
             fetch_bytes_max=settings.fetch_bytes_max,
+            poll_records_max=settings.poll_records_max,
         )
         agents = {scope.value: (topics, self._handler(scope)) for scope, topics in SOURCES.items()}
         return build_app(app_settings, self._owner, agents, settings.partitions)
@@ -299,8 +305,31 @@ def _slices(records: list[Any]) -> Iterator[list[Any]]:
     yield records[start:] if start else records
 
 
+def config_of(settings: Settings) -> WorkerConfig:
+    """One worker's part of an installation's settings. Without a cluster it uses the embedded log."""
+    worker = settings.worker
+    return WorkerConfig(
+        brokers=settings.site.brokers or settings.log.listen,
+        data=settings.site.data_dir,
+        application=settings.topics.app,
+        partitions=settings.topics.partitions,
+        session_timeout_s=worker.session_timeout_s,
+        heartbeat_s=worker.heartbeat_s,
+        static_membership=worker.static_membership,
+        fetch_bytes_max=worker.fetch_bytes_max,
+        poll_records_max=worker.poll_records_max,
+        owner=OwnerSettings(
+            flush_pace=Pace(
+                interval_min_s=worker.flush_interval_ms / 1000,
+                interval_max_s=worker.flush_interval_ms_max / 1000,
+            ),
+            checkpoint_pace=Pace(interval_min_s=worker.checkpoint_interval_ms / 1000),
+        ),
+    )
+
+
 def run_worker(
-    settings: WorkerSettings, schema: Schema, name: str, on_ready: Callable[[], None] | None = None
+    settings: Settings, schema: Schema, name: str, on_ready: Callable[[], None] | None = None
 ) -> None:
     """Run one worker in this process until SIGTERM or SIGINT.
 
@@ -308,13 +337,11 @@ def run_worker(
         TidalError: it cannot go on; start it again and it continues from its last checkpoint.
     """
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    asyncio.run(_run(settings, schema, name, on_ready))
+    asyncio.run(_run(config_of(settings), schema, name, on_ready))
 
 
-async def _run(
-    settings: WorkerSettings, schema: Schema, name: str, on_ready: Callable[[], None] | None
-) -> None:
-    worker = Worker(settings, schema, name)
+async def _run(config: WorkerConfig, schema: Schema, name: str, on_ready: Callable[[], None] | None) -> None:
+    worker = Worker(config, schema, name)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
@@ -323,29 +350,17 @@ async def _run(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry of ``python -m materializers.worker``; the exit code."""
-    from schemas.loading import default_schema, load_schema
-
     parser = argparse.ArgumentParser(prog="python -m materializers.worker", description=__doc__)
-    parser.add_argument("--brokers", required=True, help="host:port,…")
-    parser.add_argument("--data", required=True, help="folder of this machine's workers")
-    parser.add_argument("--name", default="worker-0")
-    parser.add_argument("--application", default="tidal")
-    parser.add_argument("--partitions", type=int, default=8)
-    parser.add_argument("--session-timeout-s", type=float, default=10.0)
-    parser.add_argument("--schema", type=Path, default=None)
+    parser.add_argument("--brokers", help="host:port,…; default: the embedded log's address")
+    parser.add_argument("--data", help="folder of this machine's workers")
+    parser.add_argument("--name", help="unique among the workers of the group")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    schema = load_schema(options.schema) if options.schema else default_schema()
-    settings = WorkerSettings(
-        brokers=options.brokers,
-        data=options.data,
-        application=options.application,
-        partitions=options.partitions,
-        session_timeout_s=options.session_timeout_s,
-        heartbeat_s=min(1.0, options.session_timeout_s / 6),
-    )
+    site = {"brokers": options.brokers, "data_dir": options.data}
     try:
-        run_worker(settings, schema, options.name, on_ready=lambda: print("ready", flush=True))
+        settings, _ = load_settings({"site": site, "worker": {"name": options.name}})
+        schema = load_schema(Path(settings.site.schema)) if settings.site.schema else default_schema()
+        run_worker(settings, schema, settings.worker.name, on_ready=lambda: print("ready", flush=True))
     except TidalError as error:
         logger.error("%s", error)
         return 1

@@ -7,7 +7,7 @@ from typing import Any, Final
 from materializers.materializer import RowReader, RowWriter, TableSpec
 from materializers.tables.pending import Letter
 from schemas.errors import RecordError
-from schemas.records.dead_letter import dead_letter, from_headers, to_headers
+from schemas.records.dead_letter import dead_letter, letter_from_headers, letter_headers
 
 REJECT_COUNTS_TABLE: Final = TableSpec("reject_counts", "reason -> count u64 BE", bloom=False)
 
@@ -29,7 +29,7 @@ class Rejects:
         letter = dead_letter(
             error, record.topic, record.partition, record.offset, _first_seen_ms(record), event
         )
-        self._letters.append(Letter(record.key, raw, to_headers(letter)))
+        self._letters.append(Letter(record.key, raw, letter_headers(letter)))
         self.count(error.code)
 
     def count(self, code: str, times: int = 1) -> None:
@@ -55,7 +55,7 @@ def _first_seen_ms(record: Any) -> int:
     """Of a record that was sent again after a fix and is refused again: when it was first refused."""
     if record.headers:
         try:
-            return from_headers(record.headers).first_seen_ms
+            return letter_from_headers(record.headers).first_seen_ms
         except RecordError:  # other headers: it was never refused
             pass
     timestamp_ms: int = record.timestamp

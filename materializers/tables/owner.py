@@ -54,6 +54,7 @@ _REVOKE_WAIT_S: Final = 2.0
 _LOST_LEAVE_S: Final = 8.0
 """A rebalance that takes a fenced partition away comes within a session; after this long none is coming."""
 _RETRY_S: Final = 0.5
+_TICK_S: Final = 0.02
 _ACQUIRE_THREADS: Final = 16
 _CHECKPOINT_THREADS: Final = 8
 _FEED_TRIM_EVERY: Final = 64
@@ -311,14 +312,13 @@ class TableOwner:
             self._folded.clear()
             async with self.forward_gate:
                 await self._forwards.delivered()
-                started_s = time.monotonic()
-                self._flush_now()
-                self._flush_cadence.ran(started_s, time.monotonic())
+                states = [state for state in self.states() if state.dirty]
+                if states:
+                    started_s = time.monotonic()
+                    self._flush_now(states)
+                    self._flush_cadence.ran(started_s, time.monotonic())
 
-    def _flush_now(self) -> None:
-        states = [state for state in self.states() if state.dirty]
-        if not states:
-            return
+    def _flush_now(self, states: Sequence[PartitionState]) -> None:
         batch = self._database.begin_flush()
         flush = self._database.flush_number
         sections: list[Section] = []
@@ -536,14 +536,20 @@ class TableOwner:
     async def _run_flushes(self) -> None:
         while True:
             await self._folded.wait()
-            await asyncio.sleep(self._flush_cadence.wait_s(time.monotonic()))
+            await self._rest(self._flush_cadence.wait_s(time.monotonic()))
             await self.flush()
 
     async def _run_checkpoints(self) -> None:
         while True:
-            await asyncio.sleep(max(0.01, self._checkpoint_cadence.wait_s(time.monotonic())))
+            await self._rest(max(_TICK_S, self._checkpoint_cadence.wait_s(time.monotonic())))
             if any(state.needs_checkpoint() or state.dirty for state in self.states()):
                 await self.checkpoint()
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleep, but not while folding stands still for want of a checkpoint."""
+        until_s = time.monotonic() + seconds
+        while self._room.is_set() and (left_s := until_s - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, _TICK_S))
 
     async def _watch_lost(self) -> None:
         while True:
