@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Hashable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import yaml
 
@@ -74,8 +74,9 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
+            event = cast(Any, self).peek_event()
             raise yaml.composer.ComposerError(
-                None, None, "anchors and aliases are not supported; write the value again", self.get_mark()
+                None, None, "anchors and aliases are not supported; write the value again", event.start_mark
             )
         return super().compose_node(parent, index)
 

@@ -209,7 +209,7 @@ def _bare(terminal: str) -> str:
 
 def _keyword(found: str, terminals: Iterable[str]) -> str | None:
     keywords = [word for word in expected_words(terminals) if word.isalpha() and word.isupper()]
-    near = get_close_matches(found.upper(), keywords, 1, 0.5)
+    near = get_close_matches(found.upper(), keywords, 1, 0.6) if len(found) > 1 else []
     return near[0] if near else None
 
 
@@ -246,7 +246,7 @@ def _known_read(token: Token) -> Read:
 
 
 def _unquoted(token: Token) -> str:
-    body = token[1:-1] if token[0] == '"' else token[1:-1].replace("\\'", "'").replace('"', '\\"')
+    body = token[1:-1] if token[0] == '"' else _QUOTED.sub(_as_json, token[1:-1])
     try:
         text = str(json.loads(f'"{body}"', strict=False))
         text.encode()
@@ -255,6 +255,14 @@ def _unquoted(token: Token) -> str:
             f"{token} has an escape that is not one", *_position(token), ['\\" \\\\ \\n \\t or \\uXXXX']
         ) from error
     return text
+
+
+_QUOTED: Final = re.compile(r'\\.|"')
+
+
+def _as_json(found: re.Match[str]) -> str:
+    """A piece of a single-quoted text as it stands in a double-quoted one."""
+    return {"\\'": "'", '"': '\\"'}.get(found[0], found[0])
 
 
 def _position(token: Token) -> Position:
