@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar, cast, get_args
 
 import msgspec
@@ -58,6 +59,7 @@ HALF_LIVES_MAX: Final = 8
 def interpret(document: dict[str, Any], report: Report) -> Schema:
     """The schema of ``document``; what is wrong goes to ``report``, a harmless value takes its place."""
     top = Node(document, "", report).keys(TOP_KEYS)
+    limits = _limits(top.child("limits"))
     return Schema(
         name=top.child("name").text("tidal"),
         version=top.child("version").integer(1, 1),
@@ -66,9 +68,9 @@ def interpret(document: dict[str, Any], report: Report) -> Schema:
         relationships=_named(top.child("relationships"), _relationship),
         states=_states(top.child("states")),
         segments=_named(top.child("segments"), _segment),
-        cohorts=_named(top.child("cohorts"), _cohort),
+        cohorts=_named(top.child("cohorts"), partial(_cohort, limits.max_predicate_depth)),
         profile_versions=read_profiles(top.child("profiles")),
-        limits=_limits(top.child("limits")),
+        limits=limits,
     )
 
 
@@ -227,10 +229,10 @@ def _segment(name: str, node: Node) -> Segment:
     return Segment(name=name, text=node.required("a condition on a user's own signals").text())
 
 
-def _cohort(name: str, node: Node) -> Cohort:
+def _cohort(depth_max: int, name: str, node: Node) -> Cohort:
     text = node.required("a predicate like locale:US, age:18-24").text()
     try:
-        return Cohort(name=name, predicate=parse_predicate(text))
+        return Cohort(name=name, predicate=parse_predicate(text, depth_max))
     except PredicateError as error:
         if node.given and isinstance(node.value, str):
             node.fail(f"a predicate: {error.summary}", error.nearest)

@@ -21,6 +21,8 @@ I64 = npt.NDArray[np.int64]
 _CONSTANT: Final = 0
 _NARROW: Final[dict[int, np.dtype[Any]]] = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
 _WIDE: Final = 8
+_I64: Final = np.dtype("<i8")
+_U64: Final = np.dtype("<u8")
 _AS_BLOBS: Final = 2**32 - 1
 _TOO_LARGE: Final = "a batch holds less than 4 GiB of strings; send smaller batches"
 
@@ -99,15 +101,16 @@ class Unpacker:
         """i64[n]."""
         mode = self._take(1, what)[0]
         if mode == _WIDE:
-            return np.frombuffer(self._take(8 * n, what), dtype="<i8").astype(np.int64, copy=False)
+            return self._array(_I64, n, what).astype(np.int64)
         base = int.from_bytes(self._take(8, what), "little", signed=True)
         if mode == _CONSTANT:
             return np.full(n, base, dtype=np.int64)
         narrow = _NARROW.get(mode)
         if narrow is None or base > 2**63 - 256**mode:
             raise RecordError("truncated_batch", what, f"{mode} is no way to pack integers")
-        offsets = np.frombuffer(self._take(mode * n, what), dtype=narrow)
-        column: I64 = np.add(offsets, base, dtype=np.int64)
+        column = self._array(narrow, n, what).astype(np.int64)
+        if base:
+            column += base
         return column
 
     def indexes(self, n: int, below: int, what: str) -> I64:
@@ -120,7 +123,7 @@ class Unpacker:
 
     def words(self, n: int, what: str) -> npt.NDArray[np.uint64]:
         """u64[n]."""
-        return np.frombuffer(self._take(8 * n, what), dtype="<u8").astype(np.uint64, copy=False)
+        return self._array(_U64, n, what).astype(np.uint64)
 
     def strings(self, what: str) -> list[str]:
         count = self.u32(what, limit=len(self._content))
@@ -149,17 +152,26 @@ class Unpacker:
 
     def _ends_and_blob(self, what: str) -> tuple[list[int], bytes]:
         count = self.u32(what, limit=len(self._content) // 4)
-        ends = np.frombuffer(self._take(4 * count, what), dtype="<u4")
+        ends = self._array(_NARROW[4], count, what)
         if count > 1 and bool((ends[1:] < ends[:-1]).any()):
             raise RecordError("truncated_batch", what, "the ends of its strings do not ascend")
         return ends.tolist(), self._take(int(ends[-1]) if count else 0, what)
 
     def _take(self, size: int, what: str) -> bytes:
-        end = self._at + size
+        start = self._advance(size, what)
+        return self._content[start : self._at]
+
+    def _array(self, dtype: np.dtype[Any], n: int, what: str) -> npt.NDArray[Any]:
+        """A view of the next n entries; read-only, to be copied by the caller."""
+        start = self._advance(n * dtype.itemsize, what)
+        return np.frombuffer(self._content, dtype=dtype, count=n, offset=start)
+
+    def _advance(self, size: int, what: str) -> int:
+        """Passes over ``size`` bytes, which are there; returns where they begin."""
+        start, end = self._at, self._at + size
         if end > len(self._content):
             raise RecordError(
-                "truncated_batch", what, f"needs {size} bytes, {len(self._content) - self._at} left"
+                "truncated_batch", what, f"needs {size} bytes, {len(self._content) - start} left"
             )
-        part = self._content[self._at : end]
         self._at = end
-        return part
+        return start

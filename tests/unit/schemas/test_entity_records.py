@@ -19,7 +19,8 @@ SCHEMA = load_schema(
     entities:
       item:
         fields:
-          {title: text, tags: tags, category: keyword, n: int, duration_s: float, live: bool, created_at: time}
+          {title: text, tags: tags, category: keyword, n: int, duration_s: float, live: bool,
+           created_at: time}
         embeddings: {content: {dim: 2}, raw: {dim: 2, metric: dot}}
     """
 )
