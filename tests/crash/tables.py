@@ -1,0 +1,180 @@
+"""The tables of all workers, or of the changelog, as plain values to be held against the oracle."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rocksdict import AccessType, Options, Rdict
+
+from materializers.registry import default_registry
+from materializers.rows import blocks, cells, ordinals, preference, relationships, user_state
+from materializers.rows.entities import ENTITY_TAG, TABLE_OF_KIND, decode_entity_row
+from materializers.shards.parking import ARRIVALS_TABLE, PARKED_TABLE, decode_arrival, decode_parked
+from materializers.shards.rejects import REJECT_COUNTS_TABLE
+from materializers.tables.changelog import split_changelog_key
+from materializers.tables.meta import META_TABLE, OWNERSHIP_KEY, ShardMeta, decode_ownership, decode_shard
+from materializers.worker import tables_of
+from schemas.ids import code_of, entity_id
+from schemas.keys import split_row_key
+from schemas.model import Schema
+from tests.crash.log_reading import read_topics
+
+Rows = dict[str, dict[bytes, bytes]]
+"""Table -> key -> value, of one partition."""
+HOUR_MS, MINUTE_MS = 3_600_000, 60_000
+
+
+@dataclass
+class Tables:
+    """Every view's content, keyed as the oracle keys it. Sums are in micro-units."""
+
+    hours: dict[tuple[str, str, int], tuple[int, int]] = field(default_factory=dict)
+    cohort_hours: dict[tuple[str, str, str, int], tuple[int, int]] = field(default_factory=dict)
+    cells: dict[tuple[str, str], tuple[int, int, int, list[float]]] = field(default_factory=dict)
+    states: dict[tuple[int, int], set[str]] = field(default_factory=dict)
+    preferences: dict[int, tuple[int, list[float], list[float]]] = field(default_factory=dict)
+    edges: dict[tuple[int, int, str], tuple[float, int]] = field(default_factory=dict)
+    rejects: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    entities: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    arrivals: dict[tuple[int, str], int] = field(default_factory=dict)
+    waiting: int = 0
+    metas: dict[tuple[int, str], ShardMeta] = field(default_factory=dict)
+
+
+def rows_on_disk(data: Path) -> dict[int, Rows]:
+    """Rows by partition, each from the worker that owns it. The workers must have stopped."""
+    chosen: dict[int, tuple[int, Rows]] = {}
+    for folder in sorted((data / "workers").iterdir()):
+        for partition, rows in _database(folder / "db").items():
+            generation = decode_ownership(rows.get(META_TABLE, {}).get(OWNERSHIP_KEY)).generation
+            if partition not in chosen or generation > chosen[partition][0]:
+                chosen[partition] = (generation, rows)
+    return {partition: rows for partition, (_, rows) in chosen.items()}
+
+
+def _database(path: Path) -> dict[int, Rows]:
+    """A copy is read: an open, even a read-only one, writes its own info files beside the tables."""
+    copy = path.with_name("db-copy")
+    shutil.copytree(path, copy)
+    names = [name for name in Rdict.list_cf(str(copy)) if name not in ("default", "changes", "pending")]
+    options = Options(raw_mode=True)
+    families = {name: Options(raw_mode=True) for name in Rdict.list_cf(str(copy))}
+    database = Rdict(str(copy), options, column_families=families, access_type=AccessType.read_only(False))
+    partitions: dict[int, Rows] = defaultdict(dict)
+    for name in names:
+        for key, value in database.get_column_family(name).items():
+            if not key.startswith(b"\xff\xff"):  # the worker's own row
+                partitions[int.from_bytes(key[:2], "big")].setdefault(name, {})[key[2:]] = value
+    database.close()
+    shutil.rmtree(copy)
+    return dict(partitions)
+
+
+def rows_in_changelog(bootstrap: str, topics: list[str]) -> dict[int, Rows]:
+    """Rows by partition as a new worker would restore them: committed records, the last of each key."""
+    registry = default_registry()
+    names = {spec.name for specs in tables_of(registry).values() for spec in specs} | {META_TABLE}
+    name_of = {code_of(name).to_bytes(4, "big"): name for name in names}
+    partitions: dict[int, Rows] = defaultdict(dict)
+    for record in read_topics(bootstrap, topics):
+        assert record.key is not None
+        code, key = split_changelog_key(record.key)
+        table = partitions[record.partition].setdefault(name_of[code], {})
+        if record.value is None:
+            table.pop(key, None)
+        else:
+            table[key] = record.value
+    return dict(partitions)
+
+
+def logical(partitions: dict[int, Rows], schema: Schema) -> Tables:
+    """Decode every row."""
+    tables = Tables()
+    for partition, rows in partitions.items():
+        _items(tables, rows, schema)
+        _users(tables, partition, rows)
+        _entities(tables, rows)
+        for key, value in rows.get(META_TABLE, {}).items():
+            if key != OWNERSHIP_KEY:
+                tables.metas[partition, key.decode()] = decode_shard(value)
+    return tables
+
+
+def _ordinals(rows: Rows, table: str) -> dict[int, str]:
+    return {
+        ordinals.decode_ordinal_key(key): ordinals.decode_ordinal(value)
+        for key, value in rows.get(table, {}).items()
+    }
+
+
+def _items(tables: Tables, rows: Rows, schema: Schema) -> None:
+    items, profiles = _ordinals(rows, ordinals.ITEM_IDS), _ordinals(rows, ordinals.ITEM_PROFILES)
+    signals = {signal.code: signal.name for signal in schema.signal_list}
+    for key, value in rows.get("global_blocks", {}).items():
+        hour = _hour(key)
+        for item, signal, _, count, total in _block_rows(value):
+            _add(tables.hours, (items[item], signals[signal], hour), count, total)
+    for key, value in rows.get("cohort_blocks", {}).items():
+        hour = _hour(key)
+        for item, signal, profile, count, total in _block_rows(value):
+            _add(tables.cohort_hours, (items[item], signals[signal], profiles[profile], hour), count, total)
+    named = {entity_id(item): item for item in items.values()}
+    for key, value in rows.get(cells.TABLE, {}).items():
+        item, _, suffix = split_row_key(key)
+        cell = cells.decode_cells([value])
+        tables.cells[named[item], signals[int.from_bytes(suffix, "big")]] = (
+            int(cell.count[0]),
+            int(cell.sum[0]),
+            int(cell.ref_ms[0]),
+            cell.acc[0].tolist(),
+        )
+
+
+def _hour(key: bytes) -> int:
+    _, bucket, _ = blocks.split_block_key(key)
+    return bucket * MINUTE_MS // HOUR_MS * HOUR_MS
+
+
+def _block_rows(value: bytes) -> list[tuple[int, int, int, int, int]]:
+    block = blocks.decode_block(value)
+    profile = block.profile if block.profile is not None else np.zeros(len(block), dtype=np.uint32)
+    columns = (block.item, block.signal, profile, block.count, block.sum)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _add(totals: dict, key: tuple, count: int, total: int) -> None:  # type: ignore[type-arg]
+    before = totals.get(key, (0, 0))
+    totals[key] = (before[0] + count, before[1] + total)
+
+
+def _users(tables: Tables, partition: int, rows: Rows) -> None:
+    items = _ordinals(rows, ordinals.USER_ITEMS)
+    for key, value in rows.get(user_state.TABLE, {}).items():
+        user, state, _ = user_state.split_state_key(key)
+        bitmap = user_state.decode_container(value)
+        tables.states.setdefault((user, state), set()).update(items[ordinal] for ordinal in bitmap)
+    for key, value in rows.get(preference.TABLE, {}).items():
+        row = preference.decode_preference(value)
+        tables.preferences[split_row_key(key)[0]] = (row.updates, row.long.tolist(), row.short.tolist())
+    for key, value in rows.get(relationships.TABLE, {}).items():
+        user, code, _ = relationships.split_relationship_key(key)
+        edge = relationships.decode_relationship(value)
+        tables.edges[user, code, edge.target] = (edge.weight, edge.updated_ms)
+    for key, value in rows.get(REJECT_COUNTS_TABLE.name, {}).items():
+        tables.rejects[key.decode()] += int.from_bytes(value, "big")
+    for value in rows.get(ARRIVALS_TABLE.name, {}).values():
+        arrival = decode_arrival(value)
+        tables.arrivals[partition, arrival.item] = arrival.offset
+    tables.waiting += len([decode_parked(value) for value in rows.get(PARKED_TABLE.name, {}).values()])
+
+
+def _entities(tables: Tables, rows: Rows) -> None:
+    for kind, table in TABLE_OF_KIND.items():
+        for key, value in rows.get(table, {}).items():
+            assert split_row_key(key)[1] == ENTITY_TAG
+            stored = decode_entity_row(value)
+            tables.entities[kind, stored.id] = stored.raw
