@@ -43,11 +43,13 @@ class Part:
         self._output = folder / f"{part}.out"
         self._command = [sys.executable, "-m", "tidal", part, *options, "--ready-file", str(self._ready_file)]
         self._process: subprocess.Popen[bytes] | None = None
+        self._printed_before = 0
         self.address = ""
 
     def __enter__(self) -> Self:
         self._ready_file.unlink(missing_ok=True)
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        self._printed_before = self._output.stat().st_size if self._output.exists() else 0
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
                 self._command,
@@ -77,6 +79,12 @@ class Part:
     def usage(self) -> Usage:
         """CPU time and peak memory up to now."""
         return Usage(cpu_seconds(self.pid), peak_memory_bytes(self.pid))
+
+    def printed(self) -> str:
+        """What it has printed since it was started."""
+        with self._output.open("rb") as output:
+            output.seek(self._printed_before)
+            return output.read().decode("utf-8", errors="replace")
 
     def check(self) -> None:
         """Raises PartError, with its last words, when it has ended."""
@@ -108,7 +116,7 @@ class Part:
         raise PartError(f"{self.name} was not ready after {START_TIMEOUT_S:.0f} s:\n{self._last_words()}")
 
     def _last_words(self) -> str:
-        return self._output.read_text(encoding="utf-8", errors="replace")[-SHOWN_CHARACTERS:]
+        return self.printed()[-SHOWN_CHARACTERS:]
 
 
 def run_to_end(*arguments: str) -> None:

@@ -22,7 +22,7 @@ class NotVisibleError(TidalError):
 
 
 def wait_visible(client: Client, positions: Iterable[Position], timeout_s: float) -> None:
-    """Returns when queries see the records at `positions` (read your writes).
+    """Returns when queries see the records at `positions`, searches included: a search waits for its index too.
 
     Raises NotVisibleError when they do not after `timeout_s`.
     """
@@ -30,7 +30,7 @@ def wait_visible(client: Client, positions: Iterable[Position], timeout_s: float
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            client.query(f'RETRIEVE items USING PROFILE trending LIMIT 1 AFTER "{token}"')
+            client.query(f'SEARCH items QUERY "visible" LIMIT 1 AFTER "{token}"')
         except RefusedError as error:
             if error.problem.status not in NOT_YET:
                 raise

@@ -1,0 +1,193 @@
+"""How fast one worker folds a backlog: five views, re-keying, changelog; beside a bare consumer of the log.
+
+    python -m benchmarks.ingest [--short] [--events 2000000]
+
+Two forms of the same traffic: columnar batches of the SDK, and one JSON event a record from a plain producer.
+For each: 1. publish users, items and the backlog, 2. read the backlog with confluent-kafka and do nothing, 3.
+start one worker and watch its tables until the last signal is counted by its item's partition, 4. throw the
+worker's folder away and time how fast its tables come back from the changelog.
+
+The rate counts from the first look at which something was applied to the last; CPU is the worker's in between.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from benchmarks.parts import Part, Usage
+from benchmarks.results import Result, parser, report
+from benchmarks.site import (
+    TIMEOUT_S,
+    WATCH_EVERY_S,
+    Ends,
+    Watcher,
+    consume_bare,
+    ends_of,
+    log_with_topics,
+    publish_columnar,
+    publish_json,
+    publish_records,
+)
+from benchmarks.traffic import Traffic
+from schemas.default import default_schema
+from streams.topics import ITEMS, SIGNALS, USERS
+
+WORKER: Final = "worker-0"
+RESTORED: Final = re.compile(r"restored (?P<rows>\d+) rows in (?P<seconds>[\d.]+) s")
+
+Publish = Callable[[str, Traffic, int], None]
+
+
+class Look(NamedTuple):
+    """What was seen at one moment: when, source records left, and what the worker had used."""
+
+    at_s: float
+    left: int
+    used: Usage
+
+
+class Restored(NamedTuple):
+    """One partition's restore: rows, and from when to when in seconds since 1970."""
+
+    rows: int
+    started_s: float
+    ended_s: float
+
+
+def main() -> None:
+    """Measures and reports."""
+    options = parser("ingest", __doc__)
+    options.add_argument("--events", type=int, default=2_000_000)
+    options.add_argument("--users", type=int, default=50_000)
+    options.add_argument("--items", type=int, default=20_000)
+    options.add_argument("--form", choices=("columnar", "json", "both"), default="both")
+    chosen = options.parse_args()
+    events = 300_000 if chosen.short else chosen.events
+    users, items = (5_000, 2_000) if chosen.short else (chosen.users, chosen.items)
+    forms: dict[str, tuple[Publish, int]] = {
+        "columnar": (publish_columnar, events),
+        "json": (publish_json, events // 2),
+    }
+    rows, notes = [], []
+    for form, (publish, count) in forms.items():
+        if chosen.form in (form, "both"):
+            row, restored = measure(form, publish, count, users, items)
+            rows.append(row)
+            notes.append(f"{form}: {restored}")
+    command = f"python -m benchmarks.ingest --events {events} --users {users} --items {items}"
+    report(Result("ingest", command, rows, notes), chosen.json)
+
+
+def measure(form: str, publish: Publish, events: int, users: int, items: int) -> tuple[dict[str, Any], str]:
+    """One row of the table, and what the restore of the tables took."""
+    with tempfile.TemporaryDirectory(prefix="tidal-bench-") as scratch:
+        folder = Path(scratch)
+        traffic = Traffic(users, items)
+        with log_with_topics(folder) as log:
+            dim = next(iter(default_schema().entities["item"].embeddings.values())).dim
+            publish_records(log.address, traffic, dim)
+            _apply_records(folder, log.address)
+            publish(log.address, traffic, events)
+            bare = consume_bare(log.address, SIGNALS)
+            ends = ends_of(log.address, SIGNALS)
+            looks = _fold(folder, log.address, ends)
+            restored = _restore(folder, log.address, len(ends))
+    rate, cpu_per_million = _rates(looks, events, sum(ends.values()) + len(ends))
+    bare_rate = events / bare.seconds
+    row = {
+        "form": form,
+        "events": events,
+        "events/s": rate,
+        "CPU-s per million": cpu_per_million,
+        "bare consume events/s": bare_rate,
+        "share of bare": rate / bare_rate,
+        "bare CPU-s per million": bare.cpu_s / events * 1e6,
+        "peak MB": looks[-1].used.memory_bytes_max / 1e6,
+    }
+    return row, restored
+
+
+def _worker(folder: Path, brokers: str) -> Part:
+    return Part(folder, "worker", "--data", str(folder), "--brokers", brokers, "--name", WORKER)
+
+
+def _apply_records(folder: Path, brokers: str) -> None:
+    """Lets a worker apply the entities first: what is measured is the signals."""
+    with _worker(folder, brokers) as worker:
+        for topic in (USERS, ITEMS):
+            ends = ends_of(brokers, topic)
+            _watch(folder, worker, partial(Watcher.records_left, topic=topic, ends=ends))
+
+
+def _fold(folder: Path, brokers: str, ends: Ends) -> list[Look]:
+    with _worker(folder, brokers) as worker:
+        return _watch(folder, worker, partial(Watcher.signals_left, ends=ends))
+
+
+def _watch(folder: Path, worker: Part, left: Callable[[Watcher], int]) -> list[Look]:
+    """Looks every quarter of a second until nothing is left."""
+    looks: list[Look] = []
+    deadline = time.perf_counter() + TIMEOUT_S
+    with Watcher(folder, "benchmark") as watcher:
+        while not looks or looks[-1].left:
+            worker.check()
+            assert time.perf_counter() < deadline, (
+                f"{looks[-1].left} records are left after {TIMEOUT_S:.0f} s"
+            )
+            time.sleep(WATCH_EVERY_S)
+            looks.append(Look(time.perf_counter(), left(watcher), worker.usage()))
+    return looks
+
+
+def _rates(looks: list[Look], events: int, records: int) -> tuple[float, float]:
+    """Events a second, and CPU seconds of the worker for a million, from the first progress to the end."""
+    first = next(look for look in looks if look.left < looks[0].left or not look.left)
+    last = looks[-1]
+    folded = events * (first.left - last.left) / records
+    if not folded:
+        return float("nan"), float("nan")
+    seconds = last.at_s - first.at_s
+    return folded / seconds, (last.used.cpu_s - first.used.cpu_s) / folded * 1e6
+
+
+def _restore(folder: Path, brokers: str, partitions: int) -> str:
+    """Throws the worker's tables away and times their return from the changelog."""
+    shutil.rmtree(folder / "workers" / WORKER)
+    with _worker(folder, brokers) as worker:
+        found = _restored_rows(worker, partitions)
+    rows = sum(restored.rows for restored in found)
+    seconds = max(restored.ended_s for restored in found) - min(restored.started_s for restored in found)
+    return f"restored {rows:,} rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s"
+
+
+def _restored_rows(worker: Part, partitions: int) -> list[Restored]:
+    """What the worker says of each partition's restore, once it has said it of all."""
+    deadline = time.perf_counter() + TIMEOUT_S
+    while True:
+        worker.check()
+        found = [restored for line in worker.printed().splitlines() if (restored := _restored(line))]
+        if len(found) >= partitions:
+            return found
+        assert time.perf_counter() < deadline, f"{len(found)} of {partitions} partitions were restored"
+        time.sleep(WATCH_EVERY_S)
+
+
+def _restored(line: str) -> Restored | None:
+    if not (match := RESTORED.search(line)):
+        return None
+    ended_s = datetime.fromisoformat(msgspec.json.decode(line)["time"]).timestamp()
+    return Restored(int(match["rows"]), ended_s - float(match["seconds"]), ended_s)
+
+
+if __name__ == "__main__":
+    main()
