@@ -85,7 +85,7 @@ def consumer(log: LogProcess, group: str, **config: object) -> Consumer:
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "session.timeout.ms": 6_000,
-            "fetch.wait.max.ms": 100,
+            "fetch.wait.max.ms": 20,
             **config,
         }
     )
@@ -118,6 +118,8 @@ def read(log: LogProcess, topic: str, count: int, **config: object) -> list[Mess
 def read_to_end(log: LogProcess, topic: str, partition: int = 0, **config: object) -> list[bytes | None]:
     """Values of one partition up to what the client takes for its end."""
     reader = consumer(log, "reader", **{"enable.partition.eof": True, **config})
+    # The client looks for a leader that it does not know yet only every half second.
+    reader.list_topics(topic, WAIT_S)
     reader.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
     values: list[bytes | None] = []
     ended: list[bool] = []
