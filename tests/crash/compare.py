@@ -60,7 +60,7 @@ def _decay(tables: Tables, clean: CleanFold, schema: Schema) -> Iterator[str]:
         for index, half_life_ms in enumerate(schema.signals[name].decay.half_lives_ms):
             expected = clean.decay(item, name, half_life_ms, ref_ms)
             if not math.isclose(accumulators[index], expected, rel_tol=DECAY_TOLERANCE, abs_tol=1e-12):
-                yield f"{item} {name} half-life {half_life_ms} ms: table {accumulators[index]!r}, log {expected!r}"
+                yield f"{item} {name} {half_life_ms} ms: table {accumulators[index]!r}, log {expected!r}"
 
 
 def _states(clean: CleanFold, schema: Schema) -> dict[tuple[int, int], set[str]]:

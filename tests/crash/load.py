@@ -1,7 +1,7 @@
 """A seeded load: who writes what, in which form, in which order. The same seed gives the same records.
 
-Nothing here depends on the time of the run but the anchor that is handed in, so two runs with one seed and one
-anchor publish the same bytes; only the moments of the kills differ in wall time.
+Nothing here depends on the time of the run but the anchor that is handed in: two runs with one seed and one
+anchor publish the same bytes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Load:
             yield _record("tidal.creators", creator, {"id": creator, "name": creator.title()})
 
     def signals(self, count: int) -> Iterator[Write]:
-        """Records that hold at least ``count`` events: single, in arrays, repeated, late, and a few that are refused."""
+        """Records of at least ``count`` events: single, in arrays, repeated, late; a few are refused."""
         written = 0
         while written < count:
             write = self._signal_record()

@@ -1,4 +1,4 @@
-"""The proof itself: a load, a schedule of blows, quiet, then tables and changelog against a clean fold of the log."""
+"""The proof itself: a load, blows, quiet, then tables and changelog against a clean fold of the log."""
 
 from __future__ import annotations
 

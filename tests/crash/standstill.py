@@ -1,9 +1,10 @@
-"""How long each partition stood still around each blow, read from the times of the re-keyed records in the log."""
+"""How long each partition stood still around each blow, from the times of re-keyed records in the log."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 
 from schemas.records.rekeyed import decode_rekeyed
 from streams.topics import BY_ITEM
@@ -37,4 +38,4 @@ def standstills_ms(bootstrap: str, moments: list[Moment]) -> dict[str, int]:
 
 def _longest(times_ms: list[int], at_ms: int) -> int:
     near = [time_ms for time_ms in times_ms if at_ms - 1_000 <= time_ms <= at_ms + WATCHED_MS]
-    return max((later - earlier for earlier, later in zip(near, near[1:], strict=False)), default=0)
+    return max((later - earlier for earlier, later in pairwise(near)), default=0)

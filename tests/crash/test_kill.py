@@ -40,7 +40,7 @@ def test_tables_equal_a_clean_fold_after_kills(broker: Broker, tmp_path: Path) -
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not FULL, reason="the full form takes minutes: make crash")
 def test_tables_equal_a_clean_fold_after_fourteen_kills(broker: Broker, tmp_path: Path) -> None:
-    """The full form: ten kills of the worker, two with the disk wiped; two of queryd; two of an embedded log."""
+    """The full form: ten kills of the worker, two with the disk wiped; two of queryd; two of the log."""
     blows = [kill_worker(WORKER)] * 8 + [kill_and_wipe_worker(WORKER)] * 2 + [kill_queryd()] * 2
     if broker.variant == "embedded":
         blows += [kill_log()] * 2
