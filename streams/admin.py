@@ -6,6 +6,7 @@ number of partitions is an error, because keys would no longer be where their st
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, Literal
@@ -17,12 +18,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, re-
     ConfigResource,
     NewTopic,
     ResourceType,
+    TopicMetadata,
 )
 
 from streams.errors import BrokerUnavailableError, TopicError, TopicMismatchError
 from streams.topics import TopicSpec
 
 TIMEOUT_S = 15.0
+LEADERS_PAUSE_S = 0.05
 
 
 class TopicDifference(msgspec.Struct, frozen=True):
@@ -54,6 +57,7 @@ def init_topics(
     missing = [spec for spec in specs if spec.name not in existing]
     if missing:
         _create(admin, missing, timeout_s)
+        _await_leaders(admin, [spec.name for spec in missing], timeout_s)
     differences = _differences(admin, specs, _partition_counts(admin, brokers, timeout_s), timeout_s)
     errors = [difference for difference in differences if difference.severity == "error"]
     if errors:
@@ -99,6 +103,26 @@ def _create(admin: AdminClient, specs: Sequence[TopicSpec], timeout_s: float) ->
         # Another process may have been faster; what it made is compared like any other.
         if error is not None and error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise TopicError(f"topic {name} could not be created: {error.str()}")
+
+
+def _await_leaders(admin: AdminClient, names: Sequence[str], timeout_s: float) -> None:
+    """A cluster acknowledges a new topic before its brokers lead it: a client that is too quick would fail."""
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        topics = admin.list_topics(timeout=timeout_s).topics
+        waiting = [name for name in names if not _has_leaders(topics.get(name))]
+        if not waiting:
+            return
+        if time.monotonic() > deadline_s:
+            raise TopicError(
+                f"topics without a leader {timeout_s:g} s after they were created: {', '.join(waiting)}; "
+                "check the cluster's health"
+            )
+        time.sleep(LEADERS_PAUSE_S)
+
+
+def _has_leaders(topic: TopicMetadata | None) -> bool:
+    return topic is not None and all(part.leader >= 0 for part in topic.partitions.values())
 
 
 def _error_of(future: Future[Any], timeout_s: float) -> KafkaError | None:

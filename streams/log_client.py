@@ -26,6 +26,9 @@ FULL_QUEUE_S = 0.01
 # A fatal error fails what is in flight at once; this bounds the wait for those reports.
 REPLACE_S = 5.0
 
+# Key, headers and the batch around a record; and librdkafka takes no limit below 1,000 bytes.
+FRAMING_BYTES = 16_384
+
 Headers = Sequence[tuple[str, bytes]]
 OnDelivery = Callable[[Position | None, Exception | None], None]
 
@@ -181,7 +184,7 @@ def client_options(
         # Groups have lingered already; a little more lets the groups of a tick share a request.
         "linger.ms": linger_ms,
         "compression.type": compression,
-        "message.max.bytes": record_bytes_max,
+        "message.max.bytes": record_bytes_max + FRAMING_BYTES,
         # Ours is the bound that callers feel; librdkafka's must never be reached first.
         "queue.buffering.max.kbytes": max(1024, 4 * buffer_bytes_max // 1024),
         "queue.buffering.max.messages": 1_000_000,

@@ -24,6 +24,12 @@ Record = tuple[int, int, int, bytes | None, bytes | None]
 START_TIMEOUT_S = 15.0
 # Enough to amortise a call, few enough that a caller on an event loop's thread pool stays responsive.
 RECORDS_AT_ONCE = 5000
+LEADER_PAUSE_S = 0.05
+_LEADER_COMING = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
 
 
 class WholeTopicReader:
@@ -113,21 +119,31 @@ class WholeTopicReader:
         self.close()
 
     def _starts(self, wanted: Mapping[int, int], timeout_s: float) -> dict[int, int]:
-        try:
-            # Of the whole cluster: asking by name would create the topic where auto-create is on.
-            topics = self._consumer.list_topics(timeout=timeout_s).topics
-            if self._topic not in topics:
-                raise TopicError(
-                    f"topic {self._topic} does not exist at {self._brokers}; run `tidal topics init`"
-                )
-            return {
-                partition: self._start(partition, wanted.get(partition), timeout_s)
-                for partition in sorted(topics[self._topic].partitions)
-            }
-        except KafkaException as error:
-            raise BrokerUnavailableError(
-                f"no answer from the log at {self._brokers}: {error.args[0].str()}; check that it runs"
-            ) from error
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            try:
+                return self._ask_starts(wanted, timeout_s)
+            except KafkaException as exception:
+                error: KafkaError = exception.args[0]
+                # A partition that has just been made or moved has no leader for a moment.
+                if time.monotonic() < deadline_s and error.code() in _LEADER_COMING:
+                    time.sleep(LEADER_PAUSE_S)
+                    continue
+                raise BrokerUnavailableError(
+                    f"no answer from the log at {self._brokers}: {error.str()}; check that it runs"
+                ) from exception
+
+    def _ask_starts(self, wanted: Mapping[int, int], timeout_s: float) -> dict[int, int]:
+        # Of the whole cluster: asking by name would create the topic where auto-create is on.
+        topics = self._consumer.list_topics(timeout=timeout_s).topics
+        if self._topic not in topics:
+            raise TopicError(
+                f"topic {self._topic} does not exist at {self._brokers}; run `tidal topics init`"
+            )
+        return {
+            partition: self._start(partition, wanted.get(partition), timeout_s)
+            for partition in sorted(topics[self._topic].partitions)
+        }
 
     def _start(self, partition: int, wanted: int | None, timeout_s: float) -> int:
         place = TopicPartition(self._topic, partition)
