@@ -10,16 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
+from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
+from materializers.tables.reader import TableReader
+from materializers.tables.reader import TableReader
 from queryd.engine import Engine
 from queryd.http.access import Keys, RateLimiter, check_exposure
 from queryd.http.app import create_app
-from queryd.http.services import Services
+from queryd.http.services import Services, readiness
+from queryd.log_lag import LogLag
 from schemas.model import Schema
 from schemas.settings import ProducerSettings, Settings
 from streams.producer_async import AsyncProducer
@@ -38,9 +44,13 @@ DELIVERY_MS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class DaemonConfig:
-    """What one queryd needs to know. `port` 0 takes a free one; `share_port` lets several listen on the same."""
+    """What one queryd needs to know.
 
-    name: str
+    `instance` tells the queryds of one folder apart; `port` 0 takes a free one; with `share_port` several listen
+    on the same.
+    """
+
+    instance: int
     host: str
     port: int
     settings: Settings
@@ -66,28 +76,48 @@ async def serve(
     """
     check_exposure(config.host, config.keys)
     async with contextlib.AsyncExitStack() as stack:
-        engine = Engine(config.settings, schema, config.name)
+        tables = TableReader(Path(config.settings.site.data_dir), config.name)
+        engine = Engine(config.settings, schema, tables, name=config.name)
         stack.push_async_callback(engine.stop)
         producer = AsyncProducer(config.brokers, _producer_settings(config.settings), schema=schema)
         stack.push_async_callback(producer.close, FLUSH_S)
-        limiter = RateLimiter(config.settings.queryd.rate_limit_per_s)
-        address = await _listen(stack, config, Services(engine, producer, config.keys, limiter))
+        lag = LogLag(config.brokers, tables, lambda: time.time_ns() // 1_000_000)
+        services = _services(config, engine, producer, lag)
+        address = await _listen(stack, config, services)
         logger.info("listening", extra={"address": address})
-        starting = asyncio.create_task(_start(engine, lambda: on_ready(address)))
+        starting = asyncio.create_task(_start(engine, services, lambda: on_ready(address)))
         stack.push_async_callback(_cancel, starting)
-        await _until(stopped, starting)
+        watching = asyncio.create_task(lag.run())
+        stack.push_async_callback(_cancel, watching)
+        await _until(stopped, starting, watching)
     logger.info("stopped")
 
 
-async def _until(stopped: Callable[[], Awaitable[None]], starting: asyncio.Task[None]) -> None:
-    """Waits for the stop; an engine that cannot start ends the wait with its error."""
+def _services(config: DaemonConfig, engine: Engine, producer: AsyncProducer, lag: LogLag) -> Services:
+    queryd = config.settings.queryd
+    return Services(
+        reader=engine,
+        writer=producer,
+        lag=lag,
+        lag_ms_max=queryd.lag_ms_max,
+        keys=config.keys,
+        limiter=RateLimiter(queryd.rate_limit_per_s),
+    )
+
+
+async def _until(
+    stopped: Callable[[], Awaitable[None]], starting: asyncio.Task[None], watching: asyncio.Task[None]
+) -> None:
+    """Waits for the stop; a start that fails, or a watch that ends, ends the wait with its error."""
     stopping = asyncio.ensure_future(stopped())
-    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if starting.done():
-        if starting.exception() is not None:
-            stopping.cancel()
-        starting.result()
-    await stopping
+    waiting: set[asyncio.Future[None]] = {stopping, starting, watching}
+    try:
+        while not stopping.done():
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        stopping.cancel()
 
 
 async def _listen(stack: contextlib.AsyncExitStack, config: DaemonConfig, services: Services) -> str:
@@ -102,9 +132,9 @@ async def _listen(stack: contextlib.AsyncExitStack, config: DaemonConfig, servic
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def _start(engine: Engine, on_ready: Callable[[], None]) -> None:
+async def _start(engine: Engine, services: Services, on_ready: Callable[[], None]) -> None:
     await engine.start()
-    while not engine.readiness().ready:  # noqa: ASYNC110 - lag is a number, not an event
+    while not readiness(services).ready:  # noqa: ASYNC110 - lag is a number, not an event
         await asyncio.sleep(READY_POLL_S)
     logger.info("ready")
     on_ready()

@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,23 +152,18 @@ def log_spec(plan: StackPlan) -> ChildSpec:
 def worker_spec(plan: StackPlan, index: int, brokers: str) -> ChildSpec:
     """One worker."""
     name = f"worker-{index}"
-    return ChildSpec(name, _fixed(plan, "worker", name, brokers), WORK_STAGE)
+    command = (*_TIDAL, "worker", "--name", name, *_shared(plan, brokers))
+    return ChildSpec(name, lambda _address: command, WORK_STAGE)
 
 
 def queryd_spec(plan: StackPlan, index: int, brokers: str, http: str) -> ChildSpec:
     """One queryd. All of them listen on the first one's port."""
-    name = f"queryd-{index}"
-    common = _fixed(plan, "queryd", name, brokers)
-
-    def command(address: str | None) -> Sequence[str]:
-        shared = ("--share-port",) if plan.queryds > 1 else ()
-        keys = ("--keys", str(plan.keys)) if plan.keys is not None else ()
-        return (*common(address), "--http", address or http, *shared, *keys)
-
-    return ChildSpec(name, command, WORK_STAGE)
+    keys = ("--keys", str(plan.keys)) if plan.keys is not None else ()
+    share = ("--share-port",) if plan.queryds > 1 else ()
+    command = (*_TIDAL, "queryd", "--instance", str(index), *_shared(plan, brokers), *keys, *share)
+    return ChildSpec(f"queryd-{index}", lambda address: (*command, "--http", address or http), WORK_STAGE)
 
 
-def _fixed(plan: StackPlan, part: str, name: str, brokers: str) -> Callable[[str | None], Sequence[str]]:
+def _shared(plan: StackPlan, brokers: str) -> Sequence[str]:
     schema = ("--schema", str(plan.schema)) if plan.schema is not None else ()
-    command = (*_TIDAL, part, "--data", str(plan.data), "--brokers", brokers, "--name", name, *schema)
-    return lambda _address: command
+    return ("--data", str(plan.data), "--brokers", brokers, *schema)

@@ -42,9 +42,15 @@ class HttpMetrics:
             buckets=ROUTE_BUCKETS_S,
             registry=self.registry,
         )
+        self.query_seconds = Histogram(
+            "tidal_query_seconds",
+            "Time of a query inside the engine, waiting for AFTER included.",
+            buckets=ROUTE_BUCKETS_S,
+            registry=self.registry,
+        )
         self.stage_seconds = Histogram(
             "tidal_query_stage_seconds",
-            "Time of each stage of a query.",
+            "Time of each stage of the queries that were analyzed.",
             ("stage",),
             buckets=STAGE_BUCKETS_S,
             registry=self.registry,

@@ -10,6 +10,9 @@ from aiohttp import web
 
 from queryd.http.access import Keys, RateLimiter
 from queryd.http.metrics import HttpMetrics
+from queryd.http.shapes import Readiness
+from queryd.log_lag import Lag
+from queryd.reply import Reply
 from schemas.model import Schema
 from schemas.records.columns import EventColumns
 from streams.positions import Position, Positions
@@ -39,7 +42,7 @@ class Reader(Protocol):
         """The schema that is served now."""
         ...
 
-    async def query(self, query: str | Mapping[str, Any], now_ms: int | None = None) -> Any:
+    async def query(self, query: str | Mapping[str, Any], now_ms: int | None = None) -> Reply:
         """A ranked page for query text or its JSON form."""
         ...
 
@@ -114,15 +117,42 @@ class Writer(Protocol):
     ) -> Position: ...
 
 
+class LagWatch(Protocol):
+    """How far the tables are behind the log."""
+
+    def now(self) -> Lag: ...
+
+    def status(self) -> Mapping[str, Any]: ...
+
+
 @dataclass(slots=True)
 class Services:
-    """Everything that a handler may use."""
+    """Everything that a handler may use. `lag_ms_max` is the lag beyond which /readyz says no."""
 
     reader: Reader
     writer: Writer
+    lag: LagWatch
+    lag_ms_max: int = 10_000
     keys: Keys = field(default_factory=Keys)
     limiter: RateLimiter = field(default_factory=lambda: RateLimiter(0.0))
     metrics: HttpMetrics = field(default_factory=HttpMetrics)
+
+
+def readiness(offered: Services) -> Readiness:
+    """Tables restored and lag under its bound.
+
+    A log that does not answer leaves the lag unknown: what was ready keeps serving what it has, and /v1/status
+    says that the log is away.
+    """
+    report, lag = offered.reader.readiness(), offered.lag.now()
+    why = list(report.why)
+    if lag.behind_ms is not None and lag.behind_ms > offered.lag_ms_max:
+        why.append(
+            f"{lag.records:,} records and {lag.behind_ms:,} ms behind the log; "
+            f"queryd.lag_ms_max is {offered.lag_ms_max:,}"
+        )
+    progress = {**report.progress, "lag_records": lag.records, "lag_ms": lag.behind_ms}
+    return Readiness(ready=report.ready and not why, why=why, progress=progress)
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

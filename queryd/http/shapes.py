@@ -281,9 +281,16 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What `tidal status` prints."""
+    """What `tidal status` prints.
+
+    `log` holds ends, applied offsets and the lag; `workers` what each worker last wrote of itself; `rejected`
+    counts refused records by reason.
+    """
 
     version: str
     ready: bool
+    log: dict[str, Any]
     engine: dict[str, Any]
+    workers: dict[str, Any]
+    rejected: dict[str, int]
     http: dict[str, Any]

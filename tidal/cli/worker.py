@@ -47,4 +47,4 @@ def worker(
     from materializers.worker import run_worker
 
     loaded = read_schema(Path(settings.site.schema) if settings.site.schema else None)
-    raise typer.Exit(run_worker(settings, loaded, on_ready=lambda: announce_ready(ready_file)))
+    run_worker(settings, loaded, settings.worker.name, on_ready=lambda: announce_ready(ready_file))

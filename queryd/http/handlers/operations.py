@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from queryd.http.handlers.replies import json_reply, raw_json_reply
+from queryd.http.handlers.replies import json_reply, parameters_of, raw_json_reply
 from queryd.http.pages import docs_page, status_page
-from queryd.http.services import services
-from queryd.http.shapes import Liveness, Readiness, Status
+from queryd.http.services import readiness, services
+from queryd.http.shapes import Liveness, Status
 from queryd.version import VERSION
 
 OPENAPI_DOCUMENT: web.AppKey[bytes] = web.AppKey("openapi_document", bytes)
@@ -29,8 +33,7 @@ async def livez(request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """200 when tables are restored and the lag is under its bound, else 503 with the reasons and the progress."""
-    readiness = services(request).reader.readiness()
-    body = Readiness(ready=readiness.ready, why=list(readiness.why), progress=dict(readiness.progress))
+    body = readiness(services(request))
     return json_reply(body, status=200 if body.ready else 503)
 
 
@@ -42,14 +45,29 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def get_status(request: web.Request) -> web.Response:
     """What `tidal status` prints."""
+    parameters_of(request, ())
     offered = services(request)
+    engine = dict(offered.reader.status())
+    workers = engine.pop("tables", {})
     body = Status(
         version=VERSION,
-        ready=offered.reader.readiness().ready,
-        engine=dict(offered.reader.status()),
+        ready=readiness(offered).ready,
+        log=dict(offered.lag.status()),
+        engine=engine,
+        workers=workers,
+        rejected=rejected_by_reason(workers),
         http=offered.metrics.summary(),
     )
     return json_reply(body)
+
+
+def rejected_by_reason(workers: Mapping[str, Any]) -> dict[str, int]:
+    """Refused records of all partitions of all workers, by reason."""
+    counts: Counter[str] = Counter()
+    for worker in workers.values():
+        for shard in worker.get("shards", {}).values():
+            counts.update(shard.get("rejected", {}))
+    return dict(counts)
 
 
 async def openapi(request: web.Request) -> web.Response:

@@ -6,17 +6,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from queryd.http.app import create_app
 from queryd.http.services import Services
+from queryd.log_lag import Lag
+from queryd.reply import Reply
 from schemas.default import default_schema
 from schemas.model import Schema
 from schemas.records.columns import EventColumns
 from streams.positions import Position, Positions
 
-REPLY = {
+REPLY: dict[str, Any] = {
     "request_id": "r1",
     "results": [{"id": "item_1", "rank": 1, "score": 0.5, "exploration": False}],
     "cursor": None,
@@ -51,23 +54,23 @@ class FakeReader:
         self.edge: dict[str, Any] | None = None
 
     async def query(self, query: str | Mapping[str, Any], now_ms: int | None = None) -> Any:
-        return self._answer("query", query, REPLY)
+        return self._answer("query", query, msgspec.convert(REPLY, Reply))
 
-    async def ledger(self, kind: str, id: str, **given: Any) -> Any:
+    async def ledger(self, kind: str, id: str, *args: Any, **given: Any) -> Any:
         if id == "nobody":
             return None
         return self._answer("ledger", (kind, id, given), {"id": id})
 
-    async def user_state(self, user: str, **given: Any) -> Any:
+    async def user_state(self, user: str, *args: Any, **given: Any) -> Any:
         return self._answer("user_state", (user, given), {"user": user, "states": {}})
 
-    async def user_relationships(self, user: str, **given: Any) -> Any:
+    async def user_relationships(self, user: str, *args: Any, **given: Any) -> Any:
         return self._answer("user_relationships", (user, given), {"user": user, "edges": []})
 
     async def user_preference(self, user: str) -> Any:
         return self._answer("user_preference", user, {"user": user, "slots": {}})
 
-    async def relationships(self, type: str, id: str, **given: Any) -> Any:
+    async def relationships(self, type: str, id: str, *args: Any, **given: Any) -> Any:
         return self._answer("relationships", (type, id, given), {"edges": []})
 
     async def relationship(self, type: str, source: str, target: str) -> Any:
@@ -87,7 +90,16 @@ class FakeReader:
         return self.applied
 
     def status(self) -> Mapping[str, Any]:
-        return {"freshness_ms": 12.0, "lag": {"signals": {"records": 3}}, "name": "x"}
+        shards = {
+            "0": {"rejected": {"unknown_kind": 2}},
+            "1": {"rejected": {"unknown_kind": 1, "id_empty": 4}},
+        }
+        return {
+            "freshness_ms": 12.0,
+            "text": {"waiting": 3},
+            "name": "x",
+            "tables": {"worker-0": {"shards": shards}},
+        }
 
     def readiness(self) -> FakeReadiness:
         return self.readiness_now
@@ -97,6 +109,19 @@ class FakeReader:
         if self.error is not None:
             raise self.error
         return answer
+
+
+class FakeLag:
+    """A lag that the test sets."""
+
+    def __init__(self) -> None:
+        self.lag = Lag(0, 0)
+
+    def now(self) -> Lag:
+        return self.lag
+
+    def status(self) -> Mapping[str, Any]:
+        return {"reachable": True, "lag_records": self.lag.records}
 
 
 class FakeWriter:
@@ -148,9 +173,15 @@ def writer() -> FakeWriter:
 
 
 @pytest.fixture
-def services(reader: FakeReader, writer: FakeWriter) -> Services:
+def lag() -> FakeLag:
+    """The watch on the log."""
+    return FakeLag()
+
+
+@pytest.fixture
+def services(reader: FakeReader, writer: FakeWriter, lag: FakeLag) -> Services:
     """What the application is made of; a test may change it before it uses `client`."""
-    return Services(reader, writer)
+    return Services(reader, writer, lag)
 
 
 @pytest.fixture

@@ -158,7 +158,8 @@ async def test_user_reads(client: Client, reader: FakeReader) -> None:
     await client.get("/v1/users/u1/relationships?limit=5")
     assert reader.asked[-1] == ("user_relationships", ("u1", {"limit": 5}))
     await client.get("/v1/users/u1/preference")
-    assert reader.asked[-1] == ("user_preference", "u1")
+    last = reader.asked[-1]
+    assert last == ("user_preference", "u1")
     assert (await client.get("/v1/users/u1/state?state=sen")).status == 404
 
 
