@@ -59,8 +59,7 @@ class ColumnTable:
         self._surely_new = surely_new
         self._defaults = defaults or {}
         self._slots_max = slots_max
-        self.evicted_count = 0
-        self.clear()
+        self._clear()
 
     def __len__(self) -> int:
         """Rows in memory."""
@@ -78,18 +77,18 @@ class ColumnTable:
 
     @property
     def bytes_for_each_row(self) -> int:
-        """Memory of one active row, without the index's (24 bytes)."""
+        """Memory of one active row, without the index's 24 to 48 bytes."""
         return self._row.width - 1 + self._keys.itemsize + self._last_used.itemsize + self._dirty.itemsize
 
-    def clear(self) -> None:
-        """Forget everything in memory."""
-        self._index = IntIndex()
-        self._columns = {field[0]: self._column(field[0], _CAPACITY_MIN) for field in self._row.fields}
-        self._keys: I64 = np.full(_CAPACITY_MIN, _NO_KEY, dtype=np.int64)
-        self._last_used = np.zeros(_CAPACITY_MIN, dtype=np.uint32)
-        self._dirty: Flags = np.zeros(_CAPACITY_MIN, dtype=bool)
-        self._free: I64 = np.arange(_CAPACITY_MIN, dtype=np.int64)[::-1].copy()
-        self._clock = 0
+    def restore(self, rows: RowReader) -> None:
+        """Forget what is in memory; rows are read when they are asked for.
+
+        A table without rows, at the first start or while a view is rebuilt, is not read until something
+        has been evicted: looking for absent rows costs more than folding.
+        """
+        self._rows = rows
+        self._clear()
+        self._nothing_stored = next(iter(rows.scan(self._table)), None) is None
 
     def slots(self, keys: I64) -> I64:
         """Slots of distinct keys, i64[n], loading or creating the rows that are not in memory.
@@ -130,6 +129,17 @@ class ColumnTable:
         writer.put_many(self._table, self._key_of(keys), self._row.encode(columns, tails))
         self._dirty[slots] = False
 
+    def _clear(self) -> None:
+        self.evicted_count = 0
+        self._nothing_stored = False
+        self._index = IntIndex()
+        self._columns = {field[0]: self._column(field[0], _CAPACITY_MIN) for field in self._row.fields}
+        self._keys: I64 = np.full(_CAPACITY_MIN, _NO_KEY, dtype=np.int64)
+        self._last_used = np.zeros(_CAPACITY_MIN, dtype=np.uint32)
+        self._dirty: Flags = np.zeros(_CAPACITY_MIN, dtype=bool)
+        self._free: I64 = np.arange(_CAPACITY_MIN, dtype=np.int64)[::-1].copy()
+        self._clock = 0
+
     def _load(self, keys: I64) -> I64:
         slots = self._allocate(len(keys))
         self._keys[slots] = keys
@@ -143,6 +153,8 @@ class ColumnTable:
         return slots
 
     def _maybe_stored(self, keys: I64) -> I64:
+        if self._nothing_stored and not self.evicted_count:
+            return np.empty(0, dtype=np.int64)
         if self._surely_new is None or self.evicted_count:
             return np.arange(len(keys))
         return np.flatnonzero(~self._surely_new(keys))

@@ -73,10 +73,6 @@ class Groups:
         ranks[order] = np.arange(len(order)) - np.repeat(self._starts, self.counts)
         return ranks
 
-    def last(self) -> I64:
-        """The last row of each key, as a position in the batch, i64[m]."""
-        return self.max(np.arange(len(self._order)))
-
     def _order_by_position(self) -> npt.NDArray[np.intp]:
         """The sort is not stable (a stable one costs five times as much); inside a key restore log order."""
         n = len(self._order)

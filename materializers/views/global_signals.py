@@ -21,7 +21,7 @@ I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 
 BLOCKS_TABLE = "global_blocks"
-CELLS_MAX = 1 << 19  # active cells of one partition in memory, about 100 bytes each: 52 MB
+CELLS_MAX = 1 << 19  # active cells of one partition in memory, about 100 bytes each: 50 MB
 _SIGNAL_BITS = 16
 
 
@@ -71,7 +71,7 @@ class GlobalSignals:
     def restore(self, reader: RowReader) -> None:
         """Ordinals at once; cells are read when an event touches them."""
         self._items.restore(reader)
-        self._cells.clear()
+        self._cells.restore(reader)
         self._blocks.restore(reader)
 
     def _decay(self, groups: Groups, slots: I64, batch: ItemBatch) -> None:
@@ -81,15 +81,9 @@ class GlobalSignals:
             return
         before = decay.Accumulators(self._cells["ref_ms"][slots], self._cells["acc"][slots])
         signal = groups.keys & ((1 << _SIGNAL_BITS) - 1)
-        moved = decay.advance(before, groups.max(batch.ts_ms), self._rates[signal])
-        added = decay.contributions(
-            moved.ref_ms[groups.group_of_rows()],
-            batch.ts_ms,
-            batch.weight / WEIGHT_SCALE,
-            self._rates[batch.signal],
-        )
-        self._cells["ref_ms"][slots] = moved.ref_ms
-        self._cells["acc"][slots] = moved.acc + groups.sum(added)
+        weight = batch.weight / WEIGHT_SCALE
+        after = decay.fold(before, groups.group_of_rows(), batch.ts_ms, weight, self._rates[signal])
+        self._cells["ref_ms"][slots], self._cells["acc"][slots] = after
 
     def _changes(self, slots: I64) -> cells.CellChanges:
         keys = self._cells.keys(slots)

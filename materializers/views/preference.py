@@ -81,7 +81,7 @@ class Preferences:
     def restore(self, reader: RowReader) -> None:
         """Vectors are read when an event touches them."""
         for slot in self._slots:
-            slot.table.clear()
+            slot.table.restore(reader)
 
 
 class _Slot:

@@ -102,7 +102,7 @@ class Relationships:
 
     def restore(self, reader: RowReader) -> None:
         """Edges are read when an event touches them."""
-        self._edges.clear()
+        self._edges.restore(reader)
 
     def _fold(self, rounds: Rounds, slots: I64, ts_ms: I64, delta: F64, types: I64) -> None:
         weight, updated = self._edges["weight"][slots], self._edges["updated_ms"][slots]

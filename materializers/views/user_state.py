@@ -42,6 +42,7 @@ class UserStates:
         self._containers_max = containers_max
         self._containers: dict[int, BitMap] = {}  # in order of use
         self._dirty: set[int] = set()
+        self._maybe_stored = True  # some row may be on disk and not in memory
 
     def on_batch(self, batch: UserBatch) -> None:
         """Set and clear, the last event on each (user, state, item) winning."""
@@ -76,6 +77,7 @@ class UserStates:
         self._items.restore(reader)
         self._containers.clear()
         self._dirty.clear()
+        self._maybe_stored = next(iter(reader.scan(TABLE)), None) is not None
 
     def _operations(self, batch: UserBatch) -> tuple[I64, I64, I64]:
         """Positions of events, states and 1 for set or 0 for clear; one event may do both."""
@@ -117,6 +119,9 @@ class UserStates:
         if not missing:
             return
         self._evict(len(missing), in_use=len(keys) - len(missing))
+        if not self._maybe_stored:
+            containers.update((key, BitMap()) for key in missing)
+            return
         stored = self._rows.get_many(TABLE, self._keys_of(np.array(missing, dtype=np.int64)))
         for key, value in zip(missing, stored, strict=True):
             containers[key] = BitMap() if value is None else decode_container(value)
@@ -131,6 +136,7 @@ class UserStates:
         unused = [key for key in oldest if key not in self._dirty]
         for key in unused[:excess]:
             del self._containers[key]
+        self._maybe_stored = self._maybe_stored or bool(unused)
 
     def _keys_of(self, keys: I64) -> list[bytes]:
         state = (keys >> CHUNK_BITS) & ((1 << _STATE_BITS) - 1)

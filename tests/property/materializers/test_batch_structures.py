@@ -61,7 +61,6 @@ def test_groups_reduce_exactly(pairs: list[tuple[int, int]]) -> None:
     assert groups.counts.tolist() == [len(by_key[group]) for group in expected]
     assert groups.sum(value).tolist() == [sum(pairs[at][1] for at in by_key[group]) for group in expected]
     assert groups.max(value).tolist() == [max(pairs[at][1] for at in by_key[group]) for group in expected]
-    assert groups.last().tolist() == [by_key[group][-1] for group in expected]
     assert [expected[group] for group in groups.group_of_rows().tolist()] == key.tolist()
     assert groups.ranks().tolist() == [by_key[group].index(at) for at, (group, _) in enumerate(pairs)]
 

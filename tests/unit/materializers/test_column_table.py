@@ -148,3 +148,20 @@ def test_a_row_of_another_version_is_refused() -> None:
     rows.tables["counts"] = {as_bytes(np.array([1]))[0]: b"\x03"}
     with pytest.raises(RowFormatError, match="1 bytes"):
         table_over(rows).slots(np.array([1]))
+
+
+def test_a_table_without_rows_is_not_read_until_something_was_evicted() -> None:
+    rows = CountingRows()
+    table = table_over(rows, slots_max=4)
+    table.restore(rows)
+    add(table, [1, 2, 3])
+    assert rows.read == []
+    flush(table, rows)
+    add(table, [4, 5, 6])
+    flush(table, rows)
+    add(table, [1, 2, 3])
+    assert rows.read
+    flush(table, rows)
+    restarted = table_over(rows)
+    restarted.restore(rows)
+    assert restarted["count"][restarted.slots(np.array([1, 2, 3, 4]))].tolist() == [2, 2, 2, 1]

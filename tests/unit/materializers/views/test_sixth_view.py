@@ -40,7 +40,7 @@ class ItemPeaks:
         self._peaks.flush(writer)
 
     def restore(self, reader: RowReader) -> None:
-        self._peaks.clear()
+        self._peaks.restore(reader)
 
 
 SIXTH = View(
