@@ -14,12 +14,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
-from materializers.tables.reader import TableReader
 from materializers.tables.reader import TableReader
 from queryd.engine import Engine
 from queryd.http.access import Keys, RateLimiter, check_exposure
@@ -46,11 +44,11 @@ DELIVERY_MS = 10_000
 class DaemonConfig:
     """What one queryd needs to know.
 
-    `instance` tells the queryds of one folder apart; `port` 0 takes a free one; with `share_port` several listen
+    `name` is unique among the queryds of one folder; `port` 0 takes a free one; with `share_port` several listen
     on the same.
     """
 
-    instance: int
+    name: str
     host: str
     port: int
     settings: Settings
@@ -77,6 +75,7 @@ async def serve(
     check_exposure(config.host, config.keys)
     async with contextlib.AsyncExitStack() as stack:
         tables = TableReader(Path(config.settings.site.data_dir), config.name)
+        stack.callback(tables.close)
         engine = Engine(config.settings, schema, tables, name=config.name)
         stack.push_async_callback(engine.stop)
         producer = AsyncProducer(config.brokers, _producer_settings(config.settings), schema=schema)

@@ -160,8 +160,9 @@ def queryd_spec(plan: StackPlan, index: int, brokers: str, http: str) -> ChildSp
     """One queryd. All of them listen on the first one's port."""
     keys = ("--keys", str(plan.keys)) if plan.keys is not None else ()
     share = ("--share-port",) if plan.queryds > 1 else ()
-    command = (*_TIDAL, "queryd", "--instance", str(index), *_shared(plan, brokers), *keys, *share)
-    return ChildSpec(f"queryd-{index}", lambda address: (*command, "--http", address or http), WORK_STAGE)
+    name = f"queryd-{index}"
+    command = (*_TIDAL, "queryd", "--name", name, *_shared(plan, brokers), *keys, *share)
+    return ChildSpec(name, lambda address: (*command, "--http", address or http), WORK_STAGE)
 
 
 def _shared(plan: StackPlan, brokers: str) -> Sequence[str]:

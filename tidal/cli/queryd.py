@@ -38,9 +38,9 @@ def queryd(
         str | None,
         typer.Option("--http", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one."),
     ] = None,
-    instance: Annotated[
-        int, typer.Option("--instance", min=0, help="Tells the queryds on one folder apart.")
-    ] = 0,
+    name: Annotated[
+        str, typer.Option("--name", help="Unique among the queryds on one folder; names its own.")
+    ] = "queryd-0",
     schema: Annotated[
         str | None,
         typer.Option("--schema", metavar="FILE", help="The site's schema; the default one without it."),
@@ -56,17 +56,17 @@ def queryd(
 ) -> None:
     """Serve queries, writes and status over HTTP."""
     die_with_parent(parent)
-    configure_logs(f"queryd-{instance}")
+    configure_logs(name)
     settings = effective_settings(
         {
             "site": {"data_dir": data, "brokers": brokers, "schema": schema},
             "queryd": {"http": http, "keys_file": keys},
         }
     )
-    raise typer.Exit(serve(settings, instance, ready_file, share_port=share_port))
+    raise typer.Exit(serve(settings, name, ready_file, share_port=share_port))
 
 
-def serve(settings: Settings, instance: int, ready_file: Path | None, *, share_port: bool) -> int:
+def serve(settings: Settings, name: str, ready_file: Path | None, *, share_port: bool) -> int:
     """Serves until a signal; returns the exit code."""
     import uvloop
 
@@ -76,7 +76,7 @@ def serve(settings: Settings, instance: int, ready_file: Path | None, *, share_p
     address = parse_address(settings.queryd.http, "--http")
     schema = read_schema(Path(settings.site.schema) if settings.site.schema else None)
     config = DaemonConfig(
-        instance=instance,
+        name=name,
         host=address.host,
         port=address.port,
         share_port=share_port,
