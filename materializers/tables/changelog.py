@@ -25,15 +25,14 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from materializers.materializer import Scope
-from materializers.tables.database import LOCAL_TABLES, Rows
+from materializers.tables.database import Rows
 from materializers.tables.errors import CheckpointAborted, PartitionLost
-from materializers.tables.meta import META_TABLE, OWNERSHIP_KEY, Ownership, encode
+from materializers.tables.layout import META_TABLE, table_code
+from materializers.tables.meta import OWNERSHIP_KEY, Ownership, encode
 from materializers.tables.pending import Letter
-from schemas.ids import code_of
 
 OWNERSHIP_SCOPE: Final = Scope.USER
 """The changelog topic that carries the ownership record."""
-_CODE_BYTES: Final = 4
 # A retriable call is repeated in steps, so that a worker that has to stop is not held by a dead broker.
 _STEP_S: Final = 1.0
 _PRODUCE_CHUNK: Final = 5_000
@@ -77,12 +76,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 def changelog_key(table: str, key: bytes) -> bytes:
     """``[code of the table u32 BE][row key]``; the partition is the topic's own."""
-    return code_of(table).to_bytes(_CODE_BYTES, "big") + key
-
-
-def split_changelog_key(key: bytes) -> tuple[bytes, bytes]:
-    """``(table's code, row key)``."""
-    return key[:_CODE_BYTES], key[_CODE_BYTES:]
+    return table_code(table) + key
 
 
 OWNERSHIP_RECORD_KEY: Final = changelog_key(META_TABLE, OWNERSHIP_KEY)
@@ -96,9 +90,7 @@ class ChangelogWriter:
         self._topics = topics
         self._partition = partition
         self._stopping = stopping
-        self._prefixes = {
-            table: code_of(table).to_bytes(_CODE_BYTES, "big") for table in (*topics.tables, META_TABLE)
-        }
+        self._prefixes = {table: table_code(table) for table in (*topics.tables, META_TABLE)}
         self._producer = Producer(
             {
                 "bootstrap.servers": topics.brokers,
@@ -147,8 +139,7 @@ class ChangelogWriter:
                 )
             )
         for table, rows in checkpoint.rows.items():
-            if table not in LOCAL_TABLES:
-                self._produce_table(table, rows)
+            self._produce_table(table, rows)
         self._produce_rows(
             self._topics.by_scope[OWNERSHIP_SCOPE],
             iter([{"key": OWNERSHIP_RECORD_KEY, "value": encode(checkpoint.ownership)}]),

@@ -1,4 +1,4 @@
-"""One RocksDB for each worker: a column family for each table, the partition as the first two bytes of a key.
+"""One RocksDB for each worker; ``layout`` says where a table's rows are in it.
 
 Secondary readers set two conditions. All column families exist before the first reader opens (one created
 later breaks its catch-up for good), and the write-ahead log stays on (they see unflushed rows through it).
@@ -8,50 +8,52 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import msgspec
 from rocksdict import (
     BlockBasedOptions,
     Cache,
+    ColumnFamily,
     DBCompressionType,
     Options,
     Rdict,
     ReadOptions,
     WriteBatch,
-    WriteBufferManager,
 )
 
 from materializers.materializer import TableSpec
-from materializers.tables.feed import CHANGES_TABLE
-from materializers.tables.meta import META_TABLE
-from schemas.errors import TidalError
-from schemas.keys import PARTITION_BYTES, partition_key
-
-PENDING_TABLE: Final = "pending"
-RUNTIME_TABLES: Final = (
-    TableSpec(META_TABLE, "shard name, or 'partition'", bloom=False),
-    TableSpec(PENDING_TABLE, "[flush u64]: what no checkpoint holds yet", bloom=False),
-    TableSpec(CHANGES_TABLE, "[flush u64]: the change feed; no partition prefix", bloom=False),
+from materializers.tables.feed import Section
+from materializers.tables.layout import (
+    DEFAULT_FAMILY,
+    META_TABLE,
+    PENDING_TABLE,
+    PREFIX_BYTES,
+    STATE_FAMILY,
+    STATE_TABLES,
+    WORKER,
+    family_of,
+    partition_range,
+    row_prefix,
+    row_range,
 )
-LOCAL_TABLES: Final = frozenset((PENDING_TABLE, CHANGES_TABLE))
-"""Never in a changelog: they describe this disk."""
+from schemas.errors import TidalError
+from schemas.ids import find_code_collisions
+from schemas.keys import PARTITION_BYTES
 
-_WORKER_PREFIX: Final = b"\xff\xff"
-_FLUSH_KEY: Final = _WORKER_PREFIX + b"flush"
-PARTITIONS_MAX: Final = 0xFFFF - 1
+FLUSH_NUMBER: Final = b"flush"
 
 
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes of one worker's RocksDB.
 
     Attributes:
-        memtable_bytes_max: of all tables together. A reader replays the unflushed log when it opens, so it is modest.
+        memtable_bytes: of one column family. A reader replays the unflushed log when it opens, so it is modest.
         block_cache_bytes: shared by all tables.
         wal_bytes_max: bounds the replay even when a table is hardly written.
     """
 
-    memtable_bytes_max: int = 64 << 20
+    memtable_bytes: int = 32 << 20
     block_cache_bytes: int = 128 << 20
     wal_bytes_max: int = 128 << 20
     bloom_bits: int = 10
@@ -70,44 +72,37 @@ class Database:
         """Open or create the database at ``path``.
 
         Raises:
-            DatabaseError: another process holds it, or its files are damaged.
+            DatabaseError: another process holds it, its files are damaged, or two tables have one code.
         """
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        specs = {spec.name: spec for spec in (*tables, *RUNTIME_TABLES)}
-        self._db = _open(path, specs, settings or DatabaseSettings())
-        self._families = {name: self._db.get_column_family(name) for name in specs}
-        self.handles = {name: self._db.get_column_family_handle(name) for name in specs}
-        stored = self._families[META_TABLE].get(_FLUSH_KEY)
+        self.tables = (*dict.fromkeys(spec.name for spec in tables), *sorted(STATE_TABLES))
+        _check_codes(self.tables)
+        self._db = _open(path, settings or DatabaseSettings())
+        families = {name: self._db.get_column_family(name) for name in (DEFAULT_FAMILY, STATE_FAMILY)}
+        handles = {name: self._db.get_column_family_handle(name) for name in families}
+        self._families = {table: families[family_of(table)] for table in self.tables}
+        self._handles = {table: handles[family_of(table)] for table in self.tables}
+        stored = self.get(META_TABLE, WORKER, FLUSH_NUMBER)
         self.flush_number = 0 if stored is None else int.from_bytes(stored, "big")
-
-    @property
-    def tables(self) -> Iterable[str]:
-        return self.handles.keys()
 
     def get_many(self, table: str, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of ``keys``; safe from any thread."""
         if not keys:
             return []
-        prefix = partition.to_bytes(PARTITION_BYTES, "big")
-        found: list[bytes | None] = self._families[table].get([prefix + key for key in keys])
-        return found
+        prefix = row_prefix(table, partition)
+        found: Any = self._families[table].get([prefix + key for key in keys])
+        return cast(list[bytes | None], found)
 
     def get(self, table: str, partition: int, key: bytes) -> bytes | None:
-        row: bytes | None = self._families[table].get(partition_key(partition, key))
-        return row
+        return cast(bytes | None, self._families[table].get(row_prefix(table, partition) + key))
 
     def scan(
         self, table: str, partition: int, start: bytes = b"", end: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
         """Rows of one partition with ``start <= key < end`` in key order, keys without the prefix."""
-        prefix = partition.to_bytes(PARTITION_BYTES, "big")
-        upper = prefix + end if end is not None else _after(partition)
-        yield from scan_range(self._families[table], prefix + start, upper, PARTITION_BYTES)
-
-    def scan_changes(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Rows of the change feed; its keys have no partition."""
-        yield from scan_range(self._families[CHANGES_TABLE], start, end, 0)
+        first, after = row_range(table, partition, start, end)
+        yield from scan_range(self._families[table], first, after, PREFIX_BYTES)
 
     def rows(self, partition: int) -> PartitionRows:
         return PartitionRows(self, partition)
@@ -115,12 +110,45 @@ class Database:
     def begin_flush(self) -> WriteBatch:
         """A write batch that already carries the next flush's number; write it with ``write``."""
         self.flush_number += 1
-        batch = WriteBatch(raw_mode=True)
-        batch.put(_FLUSH_KEY, self.flush_number.to_bytes(8, "big"), self.handles[META_TABLE])
+        batch = self.batch()
+        self.put(batch, META_TABLE, WORKER, FLUSH_NUMBER, self.flush_number.to_bytes(8, "big"))
         return batch
 
     def batch(self) -> WriteBatch:
         return WriteBatch(raw_mode=True)
+
+    def put(self, batch: WriteBatch, table: str, partition: int, key: bytes, value: bytes) -> None:
+        """Add one row to ``batch``."""
+        batch.put(row_prefix(table, partition) + key, value, self._handles[table])
+
+    def delete_rows(
+        self, batch: WriteBatch, table: str, partition: int, start: bytes = b"", end: bytes | None = None
+    ) -> None:
+        """Add to ``batch`` the deletion of rows with ``start <= key < end``."""
+        batch.delete_range(*row_range(table, partition, start, end), self._handles[table])
+
+    def drop_partition(self, batch: WriteBatch, partition: int) -> None:
+        """Add to ``batch`` the deletion of every row of the partition."""
+        batch.delete_range(*partition_range(partition), self._db.get_column_family_handle(DEFAULT_FAMILY))
+        for table in (META_TABLE, PENDING_TABLE):
+            self.delete_rows(batch, table, partition)
+
+    def put_changelog(
+        self, batch: WriteBatch, partition: int, rows: Iterable[tuple[bytes, bytes | None]]
+    ) -> None:
+        """Add rows as a changelog holds them: keys begin with the table's code, None deletes."""
+        prefix = partition.to_bytes(PARTITION_BYTES, "big")
+        put, delete = batch.put, batch.delete
+        handle = self._db.get_column_family_handle(DEFAULT_FAMILY)
+        for key, value in rows:
+            if value is None:
+                delete(prefix + key, handle)
+            else:
+                put(prefix + key, value, handle)
+
+    def handle(self, table: str) -> ColumnFamily:
+        """The column family of a table, for writers of many rows."""
+        return self._handles[table]
 
     def write(self, batch: WriteBatch) -> None:
         """Write atomically. Safe from any thread; holds the GIL.
@@ -136,17 +164,10 @@ class Database:
                 "free disk space or repair the disk, then start the worker again"
             ) from error
 
-    def drop_partition(self, partition: int, batch: WriteBatch) -> None:
-        """Add to ``batch`` the deletion of every row of the partition."""
-        start, end = partition.to_bytes(PARTITION_BYTES, "big"), _after(partition)
-        for name, handle in self.handles.items():
-            if name != CHANGES_TABLE:
-                batch.delete_range(start, end, handle)
-
     def close(self) -> None:
         """Release the lock; the object is unusable afterwards."""
         self._families.clear()
-        self.handles.clear()
+        self._handles.clear()
         self._db.close()
 
 
@@ -172,39 +193,44 @@ class PartitionWriter:
     """``RowWriter`` of one partition and one flush: into the write batch, and remembered for the changelog."""
 
     def __init__(self, database: Database, batch: WriteBatch, partition: int) -> None:
+        self._database = database
         self._batch = batch
-        self._handles = database.handles
         self._partition = partition
-        self._prefix = partition.to_bytes(PARTITION_BYTES, "big")
+        self._places: dict[str, tuple[bytes, ColumnFamily]] = {}
         self.rows: Rows = {}
-        self.sections: list[tuple[str, int, bytes]] = []
+        self.sections: list[Section] = []
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
-        self._batch.put(self._prefix + key, value, self._handles[table])
-        self._remembered(table)[key] = value
+        prefix, family = self._place(table)
+        self._batch.put(prefix + key, value, family)
+        self.rows[table][key] = value
 
     def put_many(self, table: str, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
-        prefix, handle, put = self._prefix, self._handles[table], self._batch.put
+        prefix, family = self._place(table)
+        put = self._batch.put
         for key, value in zip(keys, values, strict=True):
-            put(prefix + key, value, handle)
-        self._remembered(table).update(zip(keys, values, strict=True))
+            put(prefix + key, value, family)
+        self.rows[table].update(zip(keys, values, strict=True))
 
     def delete(self, table: str, key: bytes) -> None:
-        self._batch.delete(self._prefix + key, self._handles[table])
-        self._remembered(table)[key] = None
+        prefix, family = self._place(table)
+        self._batch.delete(prefix + key, family)
+        self.rows[table][key] = None
 
     def feed(self, section: str, payload: bytes) -> None:
-        self.sections.append((section, self._partition, payload))
+        self.sections.append(Section(section, self._partition, payload))
 
     def put_local(self, table: str, key: bytes, value: bytes) -> None:
         """A row that describes this disk and never reaches a changelog."""
-        self._batch.put(self._prefix + key, value, self._handles[table])
+        self._database.put(self._batch, table, self._partition, key, value)
 
-    def _remembered(self, table: str) -> dict[bytes, bytes | None]:
-        rows = self.rows.get(table)
-        if rows is None:
-            rows = self.rows[table] = {}
-        return rows
+    def _place(self, table: str) -> tuple[bytes, ColumnFamily]:
+        place = self._places.get(table)
+        if place is None:
+            place = row_prefix(table, self._partition), self._database.handle(table)
+            self._places[table] = place
+            self.rows[table] = {}
+        return place
 
 
 def scan_range(family: Rdict, start: bytes, end: bytes, strip: int) -> Iterator[tuple[bytes, bytes]]:
@@ -214,27 +240,27 @@ def scan_range(family: Rdict, start: bytes, end: bytes, strip: int) -> Iterator[
     """
     options = ReadOptions()
     options.set_iterate_upper_bound(end)
-    for key, value in family.items(from_key=start, read_opt=options):
+    rows = cast(Iterator[tuple[bytes, bytes]], family.items(from_key=start, read_opt=options))
+    for key, value in rows:
         yield key[strip:], value
 
 
-def _after(partition: int) -> bytes:
-    return (partition + 1).to_bytes(PARTITION_BYTES, "big")
+def _check_codes(tables: Sequence[str]) -> None:
+    collisions = find_code_collisions(tables)
+    if collisions:
+        first, second = collisions[0]
+        raise DatabaseError(f"tables {first} and {second} have the same code; give one of them another name")
 
 
-def _open(path: Path, specs: dict[str, TableSpec], settings: DatabaseSettings) -> Rdict:
+def _open(path: Path, settings: DatabaseSettings) -> Rdict:
     cache = Cache(settings.block_cache_bytes)
-    budget = WriteBufferManager(settings.memtable_bytes_max, False)
-    options = _database_options(settings, budget)
-    # Column families of an earlier version must be opened too, or RocksDB refuses.
-    existing = Rdict.list_cf(str(path)) if (path / "CURRENT").exists() else []
-    families = {name: TableSpec(name, "unused") for name in existing} | specs
-    column_families = {
-        name: _family_options(spec, settings, cache)
-        for name, spec in ({"default": TableSpec("default", "unused")} | families).items()
+    options = _database_options(settings)
+    families = {
+        DEFAULT_FAMILY: _family_options(settings, cache, bloom=True),
+        STATE_FAMILY: _family_options(settings, cache, bloom=False),
     }
     try:
-        return Rdict(str(path), options, column_families=column_families)
+        return Rdict(str(path), options, column_families=families)
     except Exception as error:  # rocksdict raises plain Exception
         raise DatabaseError(
             f"{path}: cannot open the worker's database ({error}); stop the other process that uses it, "
@@ -242,11 +268,10 @@ def _open(path: Path, specs: dict[str, TableSpec], settings: DatabaseSettings) -
         ) from error
 
 
-def _database_options(settings: DatabaseSettings, budget: WriteBufferManager) -> Options:
+def _database_options(settings: DatabaseSettings) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
-    options.set_write_buffer_manager(budget)
     options.set_max_total_wal_size(settings.wal_bytes_max)
     options.set_max_open_files(-1)
     options.set_max_background_jobs(2)
@@ -254,14 +279,13 @@ def _database_options(settings: DatabaseSettings, budget: WriteBufferManager) ->
     return options
 
 
-def _family_options(spec: TableSpec, settings: DatabaseSettings, cache: Cache) -> Options:
+def _family_options(settings: DatabaseSettings, cache: Cache, *, bloom: bool) -> Options:
     options = Options(raw_mode=True)
     blocks = BlockBasedOptions()
     blocks.set_block_cache(cache)
-    blocks.set_cache_index_and_filter_blocks(False)
-    if spec.bloom:
+    if bloom:
         blocks.set_bloom_filter(settings.bloom_bits, False)
     options.set_block_based_table_factory(blocks)
-    options.set_write_buffer_size(settings.memtable_bytes_max // 4)
+    options.set_write_buffer_size(settings.memtable_bytes)
     options.set_compression_type(DBCompressionType.lz4())
     return options

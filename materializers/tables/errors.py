@@ -19,3 +19,7 @@ class AcquisitionStopped(TidalError):
 
 class LayoutMismatch(TidalError):
     """The topics of the log do not fit together."""
+
+
+class TablesUnreadable(TidalError):
+    """A worker's tables cannot be read now: it has not created them yet, or they were just replaced."""

@@ -10,14 +10,16 @@ from typing import Final
 
 import msgspec
 
-CHANGES_TABLE: Final = "changes"
-
 OWNERSHIP_SECTION: Final = "ownership"
 """Payload: ``OwnershipChange``. The partition's rows were replaced as a whole: read its tables anew."""
 
 
 class OwnershipChange(msgspec.Struct, frozen=True, array_like=True):
-    """A worker acquired a partition (its rows are complete from here on) or let it go."""
+    """A worker acquired a partition (its rows are complete from here on) or let it go.
+
+    Writers put one in their feed; the read side answers with its own, one for each partition whose owner
+    changed between two catch-ups, and leaves the partition's other sections of that catch-up out.
+    """
 
     owned: bool
     generation: int

@@ -6,9 +6,8 @@ from typing import Final
 
 import msgspec
 
-META_TABLE: Final = "meta"
-"""Column family of both records below. The key is the shard's name, or ``OWNERSHIP_KEY``."""
 OWNERSHIP_KEY: Final = b"partition"
+"""In table ``meta``; the key of a shard's record is the shard's name."""
 
 
 class ShardMeta(msgspec.Struct, frozen=True, kw_only=True):

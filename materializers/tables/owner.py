@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event as ThreadEvent
 from typing import Any, Final, Protocol, TypeVar
@@ -24,7 +24,6 @@ from materializers.tables.changelog import ChangelogTopics, ChangelogWriter, Che
 from materializers.tables.database import Database, PartitionWriter
 from materializers.tables.errors import AcquisitionStopped, CheckpointAborted, PartitionLost
 from materializers.tables.feed import (
-    CHANGES_TABLE,
     OWNERSHIP_SECTION,
     Change,
     OwnershipChange,
@@ -33,9 +32,9 @@ from materializers.tables.feed import (
     encode_change,
     encode_ownership_change,
 )
+from materializers.tables.layout import CHANGES_TABLE, META_TABLE, WORKER
 from materializers.tables.lineage import Decision, decide
 from materializers.tables.meta import (
-    META_TABLE,
     OWNERSHIP_KEY,
     Ownership,
     decode_ownership,
@@ -45,7 +44,6 @@ from materializers.tables.meta import (
 from materializers.tables.partition import PartitionState, Shard
 from materializers.tables.pending import clear_pending, read_pending, write_pending
 from materializers.tables.restore import RestoreProgress, read_ownership, restore_partition
-from schemas.keys import partition_key
 
 logger = logging.getLogger(__name__)
 
@@ -324,7 +322,7 @@ class TableOwner:
         sections: list[Section] = []
         writers = [self._flush_partition(state, batch, flush) for state in states]
         for writer in writers:
-            sections.extend(Section(*section) for section in writer.sections)
+            sections.extend(writer.sections)
         self._write_feed(batch, flush, sections)
         self._database.write(batch)
         for state, writer in zip(states, writers, strict=True):
@@ -346,16 +344,17 @@ class TableOwner:
         return writer
 
     def _write_feed(self, batch: Any, flush: int, sections: list[Section]) -> None:
-        handle = self._database.handles[CHANGES_TABLE]
         change = Change(flush, int(time.time() * 1000), sections)
-        batch.put(change_key(flush), encode_change(change), handle)
+        self._database.put(batch, CHANGES_TABLE, WORKER, change_key(flush), encode_change(change))
         now_s = time.monotonic()
         self._feed_times.append((now_s, flush))
         if flush % _FEED_TRIM_EVERY:
             return
         kept = [entry for entry in self._feed_times if entry[0] > now_s - self._settings.feed_keep_s]
         through = kept[0][1] if kept else flush
-        batch.delete_range(change_key(self._feed_trimmed), change_key(through), handle)
+        self._database.delete_rows(
+            batch, CHANGES_TABLE, WORKER, change_key(self._feed_trimmed), change_key(through)
+        )
         self._feed_times, self._feed_trimmed = kept, through
 
     # -- checkpoint ---------------------------------------------------------------------------------
@@ -406,8 +405,7 @@ class TableOwner:
         self._database.write(batch)
 
     def _put_ownership(self, batch: Any, partition: int, ownership: Ownership) -> None:
-        key = partition_key(partition, OWNERSHIP_KEY)
-        batch.put(key, encode(ownership), self._database.handles[META_TABLE])
+        self._database.put(batch, META_TABLE, partition, OWNERSHIP_KEY, encode(ownership))
 
     # -- acquire ------------------------------------------------------------------------------------
 
@@ -423,7 +421,7 @@ class TableOwner:
                 return await self._acquire(partition, epoch)
             except AcquisitionStopped as error:
                 logger.info("%s", error)
-                return
+                return None
             except (PartitionLost, CheckpointAborted, KafkaException) as error:
                 logger.warning("partition %d: acquiring failed (%s); trying again", partition, error)
             await asyncio.sleep(_RETRY_S)
@@ -473,7 +471,7 @@ class TableOwner:
         rows, letters = read_pending(self._database, partition)
         ownership = Ownership(
             lineage=log.lineage if log else "",
-            generation=(log.generation if log else 0) + 1,
+            generation=log.generation if log else 0,
             acquired_ms=int(time.time() * 1000),
         )
         return PartitionState(
@@ -488,7 +486,7 @@ class TableOwner:
 
     async def _claim(self, state: PartitionState) -> None:
         """The first checkpoint of an owner: from here on its generation and lineage are in the changelog."""
-        checkpoint, batches = state.begin_checkpoint()
+        checkpoint, _ = state.begin_checkpoint(claim=True)
         self._write_ownership(state)
         await self._in_thread(state.writer.commit, checkpoint)
         through = state.ownership.attempt_flush

@@ -100,11 +100,16 @@ class PartitionState:
         self.flushed_batches.extend(self.folded_batches)
         self.folded_batches.clear()
 
-    def begin_checkpoint(self) -> tuple[Checkpoint, list[Any]]:
-        """Take everything flushed out of the state: one transaction, and the batches that it acknowledges."""
-        attempt = f"{self.ownership.generation}-{uuid4().hex}"
+    def begin_checkpoint(self, *, claim: bool = False) -> tuple[Checkpoint, list[Any]]:
+        """Take everything flushed out of the state: one transaction, and the batches that it acknowledges.
+
+        ``claim``: the first checkpoint of an owner. Its generation is on the disk only once it is committed, or
+        two workers could hold the same one.
+        """
+        generation = self.ownership.generation + claim
+        attempt = f"{generation}-{uuid4().hex}"
         self.ownership = msgspec.structs.replace(self.ownership, attempt=attempt, attempt_flush=self.flushed)
-        record = msgspec.structs.replace(self.ownership, lineage=attempt)
+        record = msgspec.structs.replace(self.ownership, lineage=attempt, generation=generation)
         checkpoint = Checkpoint(
             partition=self.partition, rows=self.rows, letters=self.letters, ownership=record
         )

@@ -11,14 +11,8 @@ from collections.abc import Iterator
 import msgspec
 from rocksdict import WriteBatch
 
-from materializers.tables.database import (
-    LOCAL_TABLES,
-    PENDING_TABLE,
-    Database,
-    PartitionWriter,
-    Rows,
-)
-from schemas.keys import partition_key
+from materializers.tables.database import Database, PartitionWriter, Rows
+from materializers.tables.layout import PENDING_TABLE
 
 
 class Letter(msgspec.Struct, frozen=True, array_like=True):
@@ -52,11 +46,7 @@ def write_pending(writer: PartitionWriter, flush: int, letters: list[Letter]) ->
 
 def clear_pending(database: Database, batch: WriteBatch, partition: int, through_flush: int) -> None:
     """Add to ``batch`` the deletion of the rows of flushes up to and including ``through_flush``."""
-    batch.delete_range(
-        partition_key(partition, _flush_key(0)),
-        partition_key(partition, _flush_key(through_flush + 1)),
-        database.handles[PENDING_TABLE],
-    )
+    database.delete_rows(batch, PENDING_TABLE, partition, _flush_key(0), _flush_key(through_flush + 1))
 
 
 def read_pending(database: Database, partition: int) -> tuple[Rows, list[Letter]]:
@@ -67,7 +57,7 @@ def read_pending(database: Database, partition: int) -> tuple[Rows, list[Letter]
         letters.extend(pending.letters)
         for table, names in pending.keys.items():
             keys.setdefault(table, {}).update(dict.fromkeys(names))
-    known = set(database.tables) - LOCAL_TABLES
+    known = set(database.tables)
     rows: Rows = {
         table: dict(zip(names, database.get_many(table, partition, list(names)), strict=True))
         for table, names in keys.items()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final, cast
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -18,12 +18,11 @@ from materializers.tables.changelog import (
     OWNERSHIP_RECORD_KEY,
     OWNERSHIP_SCOPE,
     ChangelogTopics,
-    split_changelog_key,
 )
-from materializers.tables.database import LOCAL_TABLES, Database
+from materializers.tables.database import Database
 from materializers.tables.errors import AcquisitionStopped
+from materializers.tables.layout import CODE_BYTES, META_TABLE, table_code
 from materializers.tables.meta import Ownership, decode_ownership
-from schemas.ids import code_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +34,7 @@ _TIMEOUT_S: Final = 2.0
 _TAIL_FIRST: Final = 16
 _TAIL_GROWTH: Final = 32
 _LOG_EVERY_S: Final = 2.0
+_META_CODE: Final = table_code(META_TABLE)
 
 StillWanted = Callable[[], bool]
 
@@ -94,7 +94,7 @@ def restore_partition(
 ) -> None:
     """Replace the partition's rows by what its changelogs hold. Blocks; runs in a thread.
 
-    The ownership row comes with the others, so a restore that was cut short leaves a disk without one: the
+    Offsets and ownership are written last, so a restore that was cut short leaves a disk without them: the
     next acquire restores again.
 
     Raises:
@@ -102,7 +102,7 @@ def restore_partition(
     """
     progress.started_s = time.monotonic()
     batch = database.batch()
-    database.drop_partition(partition, batch)
+    database.drop_partition(batch, partition)
     database.write(batch)
     with _consumer(topics) as consumer:
         places = []
@@ -124,26 +124,11 @@ def restore_partition(
 def _write_rows(
     database: Database, partition: int, batches: Iterator[list[Message]], progress: RestoreProgress
 ) -> None:
-    prefix = partition.to_bytes(2, "big")
-    handles = _handles_by_code(database)
     logged_s = time.monotonic()
-    ownership: bytes | None = None
+    meta: dict[bytes, bytes] = {}
     for messages in batches:
         batch = database.batch()
-        put, delete = batch.put, batch.delete
-        for message in messages:
-            key, value = message.key(), message.value()
-            if key == OWNERSHIP_RECORD_KEY:
-                ownership = value
-                continue
-            code, row_key = split_changelog_key(key)
-            handle = handles.get(code)
-            if handle is None:  # a table of another version of the schema
-                continue
-            if value is None:
-                delete(prefix + row_key, handle)
-            else:
-                put(prefix + row_key, value, handle)
+        database.put_changelog(batch, partition, _rows(messages, meta))
         database.write(batch)
         progress.rows += len(messages)
         progress.offsets_read += len(messages)
@@ -156,19 +141,21 @@ def _write_rows(
                 progress.offsets_total,
                 progress.rows_per_s(),
             )
-    if ownership is not None:
-        batch = database.batch()
-        code, row_key = split_changelog_key(OWNERSHIP_RECORD_KEY)
-        batch.put(prefix + row_key, ownership, handles[code])
-        database.write(batch)
+    batch = database.batch()
+    for key, value in meta.items():
+        database.put(batch, META_TABLE, partition, key, value)
+    database.write(batch)
 
 
-def _handles_by_code(database: Database) -> Mapping[bytes, Any]:
-    return {
-        code_of(name).to_bytes(4, "big"): handle
-        for name, handle in database.handles.items()
-        if name not in LOCAL_TABLES
-    }
+def _rows(messages: Sequence[Message], meta: dict[bytes, bytes]) -> Iterator[tuple[bytes, bytes | None]]:
+    """Rows of the views' tables; those of ``meta`` are set aside and written last, all at once."""
+    for message in messages:
+        key, value = cast(bytes, message.key()), message.value()
+        if key.startswith(_META_CODE):
+            if value is not None:
+                meta[key[CODE_BYTES:]] = value
+        else:
+            yield key, value
 
 
 @contextmanager

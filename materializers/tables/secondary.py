@@ -1,0 +1,149 @@
+"""One worker's tables, read by another process: a RocksDB secondary instance.
+
+It sees what the worker has written as of the last catch-up, through the write-ahead log, without a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+from rocksdict import AccessType, Options, Rdict
+
+from materializers.materializer import Scope
+from materializers.tables.database import FLUSH_NUMBER, scan_range
+from materializers.tables.errors import TablesUnreadable
+from materializers.tables.feed import Change, change_key, decode_change
+from materializers.tables.layout import (
+    CHANGES_TABLE,
+    DEFAULT_FAMILY,
+    META_TABLE,
+    PREFIX_BYTES,
+    STATE_FAMILY,
+    WORKER,
+    family_of,
+    row_prefix,
+    row_range,
+)
+from materializers.tables.meta import (
+    OWNERSHIP_KEY,
+    Ownership,
+    ShardMeta,
+    decode_ownership,
+    decode_shard,
+)
+
+
+class HeldPartition(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker's disk says of a partition; whether it still owns it shows in comparison with others."""
+
+    ownership: Ownership
+    shards: Mapping[Scope, ShardMeta]
+
+
+class WorkerTables:
+    """A secondary instance. Not thread safe; calls hold the GIL except ``get_many``."""
+
+    def __init__(self, worker_folder: Path, secondary_folder: Path) -> None:
+        """Open; ``secondary_folder`` belongs to this reader alone.
+
+        Raises:
+            TablesUnreadable: there is no complete database yet, or it cannot be opened now.
+        """
+        self.name = worker_folder.name
+        self._path = worker_folder / "db"
+        self._secondary = secondary_folder
+        self._identity = self._read_identity()
+        self._open()
+
+    def replaced(self) -> bool:
+        """Whether the worker's folder was wiped and made anew: this object reads files that are gone."""
+        try:
+            return self._read_identity() != self._identity
+        except TablesUnreadable:
+            return True
+
+    def catch_up(self) -> None:
+        """See what was written since. Reopens when RocksDB cannot follow.
+
+        Raises:
+            TablesUnreadable: reopening failed too.
+        """
+        try:
+            self._db.try_catch_up_with_primary()
+        except Exception:  # noqa: BLE001 - rocksdict raises plain Exception
+            self._db.close()
+            self._open()
+
+    @property
+    def flush_number(self) -> int:
+        """Number of the last flush that is visible."""
+        stored = self._families[STATE_FAMILY].get(row_prefix(META_TABLE, WORKER) + FLUSH_NUMBER)
+        return 0 if stored is None else int.from_bytes(cast(bytes, stored), "big")
+
+    def held(self) -> dict[int, HeldPartition]:
+        """The partitions whose rows are complete on this disk."""
+        rows: dict[int, dict[bytes, bytes]] = {}
+        first, after = row_prefix(META_TABLE, 0), row_prefix(META_TABLE, WORKER)
+        for key, value in scan_range(self._families[STATE_FAMILY], first, after, 0):
+            partition = int.from_bytes(key[PREFIX_BYTES - 2 : PREFIX_BYTES], "big")
+            rows.setdefault(partition, {})[key[PREFIX_BYTES:]] = value
+        return {partition: _held(named) for partition, named in rows.items() if OWNERSHIP_KEY in named}
+
+    def get_many(self, table: str, keys: Sequence[tuple[int, bytes]]) -> list[bytes | None]:
+        """Values of (partition, key) in order; None where there is no row."""
+        if not keys:
+            return []
+        prefixes = {partition: row_prefix(table, partition) for partition, _ in keys}
+        full_keys = [prefixes[partition] + key for partition, key in keys]
+        found: Any = self._families[family_of(table)].get(full_keys)
+        return cast(list[bytes | None], found)
+
+    def scan(
+        self, table: str, partition: int, start: bytes = b"", end: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Rows of a partition with ``start <= key < end`` in key order, keys without the prefix."""
+        first, last = row_range(table, partition, start, end)
+        yield from scan_range(self._families[family_of(table)], first, last, PREFIX_BYTES)
+
+    def changes(self, after: int) -> list[Change]:
+        """Visible rows of the feed after flush number ``after``, in order."""
+        rows = self.scan(CHANGES_TABLE, WORKER, change_key(after + 1))
+        return [decode_change(row) for _, row in rows]
+
+    def close(self) -> None:
+        self._families.clear()
+        self._db.close()
+
+    def _open(self) -> None:
+        self._secondary.mkdir(parents=True, exist_ok=True)
+        options = Options(raw_mode=True)
+        options.set_max_open_files(-1)  # else reads fail once the worker compacts files away
+        try:
+            names = (DEFAULT_FAMILY, STATE_FAMILY)
+            self._db = Rdict(
+                str(self._path),
+                options,
+                column_families={name: Options(raw_mode=True) for name in names},
+                access_type=AccessType.secondary(str(self._secondary)),
+            )
+            self._families = {name: self._db.get_column_family(name) for name in names}
+        except Exception as error:  # rocksdict raises plain Exception
+            raise TablesUnreadable(
+                f"{self._path}: cannot be opened for reading now ({error}); it is tried again"
+            ) from error
+
+    def _read_identity(self) -> str:
+        try:
+            return (self._path / "IDENTITY").read_text()
+        except OSError as error:
+            raise TablesUnreadable(f"{self._path}: no database yet") from error
+
+
+def _held(rows: Mapping[bytes, bytes]) -> HeldPartition:
+    return HeldPartition(
+        ownership=decode_ownership(rows[OWNERSHIP_KEY]),
+        shards={scope: decode_shard(rows.get(scope.encode())) for scope in Scope},
+    )
