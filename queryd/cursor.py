@@ -29,7 +29,7 @@ _CHARS_MAX: Final = 65_536
 
 
 class CursorState(msgspec.Struct, frozen=True, array_like=True):
-    """What a cursor pins. ``query`` is a digest of the query without its paging; ``shown`` u64s, little endian."""
+    """What a cursor pins: ``query`` digests the query without its paging, ``shown`` little-endian u64s."""
 
     schema_version: int
     profile: str

@@ -73,7 +73,7 @@ class Engine:
     """One engine of one daemon.
 
     Args:
-        settings: of the installation; the engine's own files go to ``<data_dir>/queryd-<instance>``.
+        settings: of the installation; the engine's own files go to ``<data_dir>/<name>``.
         tables: the read side of the workers' tables.
         clock_ms: wall clock in epoch ms; injectable for tests.
     """
@@ -84,13 +84,13 @@ class Engine:
         schema: Schema,
         tables: Tables,
         *,
-        instance: int = 0,
+        name: str = "queryd-0",
         clock_ms: Callable[[], int] | None = None,
     ) -> None:
         self.schema = schema
         self._settings = settings
         self._tables = tables
-        self._folder = Path(settings.site.data_dir) / f"queryd-{instance}"
+        self._folder = Path(settings.site.data_dir) / name
         self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
         partitions = settings.topics.partitions
         item = schema.entities["item"]
@@ -364,16 +364,15 @@ class Engine:
     def _answer(self, plan: Plan, began: float, now_ms: int | None) -> Reply:
         query = plan.query
         context = self._context(plan, self._clock_ms() if now_ms is None else now_ms)
-        if query.explain == "plan":
-            page = None
-        else:
-            page = execute(context)
+        page = None if query.explain == "plan" else execute(context)
         with context.report.stage("assembly", "reply", 0 if page is None else len(page.rows)) as stage:
             results = [] if page is None else self._results(context, page)
             cursor = None if page is None else self._next_cursor(context, page)
             stage.rows_out = len(results)
         if context.reads.used_cold:
             context.report.warn("counts of that time were read from the cold tier, exact at the hour")
+        if context.reads.used_hours:
+            context.report.warn("minutes of that time are merged: 1h is the hour that holds it")
         return Reply(
             request_id=secrets.token_hex(16),
             results=results,
@@ -414,6 +413,9 @@ class Engine:
             seed=seed,
             shown=shown,
         )
+        if self._loader.reading_anew:
+            partitions = ", ".join(map(str, sorted(self._loader.reading_anew)))
+            report.degrade("counts", f"partition {partitions} has a new owner and is being read")
         if plan.cohort is not None and not self._hot.profiles.mask(plan.cohort).any():
             report.warn("nobody who sent a signal has ever been in this cohort")
         return context

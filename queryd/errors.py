@@ -62,7 +62,7 @@ class QueryError(QueryFailed):
         return f"{self.message}{where}{wanted}{hint}"
 
 
-class NotServed(QueryError):
+class NotServed(QueryError):  # noqa: N818
     """A valid query that asks for what this version does not serve: refused by name, never ignored."""
 
     kind = "not-served"

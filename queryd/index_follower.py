@@ -45,6 +45,7 @@ class IndexFollower(ABC):
         self._seen: set[int] | None = set()
         self._deletions: set[int] = set()
         self._ready = False
+        self._committing: asyncio.Task[None] | None = None
         self._uncommitted = 0
         self._committed_s = 0.0
         self._saved_s = time.monotonic()
@@ -110,8 +111,7 @@ class IndexFollower(ABC):
             await asyncio.sleep(0)
         due = time.monotonic() - self._committed_s >= self._commit_every_s
         if self._uncommitted and (due or not self.waiting):
-            await self._commit()
-            self._uncommitted = 0
+            await self._committed()
             self._committed_s = time.monotonic()
             self._save_now_and_then()
         if self._seen is None and not self.waiting and not self._uncommitted:
@@ -120,10 +120,18 @@ class IndexFollower(ABC):
 
     async def close(self) -> None:
         """Commit what was written and remember it."""
-        if self._uncommitted:
-            await self._commit()
+        if self._uncommitted or self._committing is not None:
+            await self._committed()
         self._fingerprints.save()
         self._close()
+
+    async def _committed(self) -> None:
+        """Commit, or wait for the commit under way: cancelling who waits does not stop its thread."""
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit())
+        await asyncio.shield(self._committing)
+        self._committing = None
+        self._uncommitted = 0
 
     def _write_batch(self) -> None:
         ids = [id_ for id_, _ in zip(self._waiting, range(self._batch), strict=False)]

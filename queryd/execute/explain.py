@@ -32,7 +32,7 @@ def plan_steps(context: Context) -> list[dict[str, Any]]:
                 "stage": "cohort",
                 "name": predicate_text(plan.cohort),
                 "estimator": "exact",
-                "why": f"{profiles} of {len(context.hot.profiles)} profiles satisfy it; their counts are summed",
+                "why": f"summed over the {profiles} of {len(context.hot.profiles)} profiles that satisfy it",
             }
         )
     if plan.filter is not None:

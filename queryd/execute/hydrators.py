@@ -74,7 +74,7 @@ class CreatedAt:
 
 
 class Similarity:
-    """Cosine of the user's long-term preference and the item, f64[n]: the mean over the slots that both have."""
+    """Cosine of the user's long-term preference and the item, f64[n]: mean over the slots that both have."""
 
     name = "similarity"
 
@@ -101,12 +101,13 @@ class Affinity:
 
     def load(self, context: Context, candidates: Candidates) -> F64:
         targets, weights = context.affinity
-        creators = context.hot.items.creators.find_entities(targets)
-        known = creators >= 0
+        found = context.hot.items.creators.find_entities(targets)
+        known = found >= 0
         # One row more than creators: NO_CREATOR, −1, reads the last, which stays 0.
         strongest = np.zeros(len(context.hot.items.creators) + 1, dtype=np.float64)
-        np.maximum.at(strongest, creators[known], np.clip(weights[known], 0.0, 1.0))
-        return strongest[context.columns["creator"]]
+        np.maximum.at(strongest, found[known], np.clip(weights[known], 0.0, 1.0))
+        creators: I32 = context.columns["creator"]
+        return strongest[creators]
 
 
 class SignalColumns:

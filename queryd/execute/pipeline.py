@@ -20,7 +20,7 @@ _FILL = "fill"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows of the page: positions i64[m] among ``candidates``; ``total`` that qualify, ``more`` after these."""
+    """The page: positions i64[m] among ``candidates``; ``total`` that qualify, whether ``more`` follow."""
 
     candidates: Candidates
     rows: I64

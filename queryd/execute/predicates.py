@@ -32,9 +32,9 @@ def mask_of(predicate: Predicate, context: Context) -> Mask:
     """
     match predicate:
         case And(children):
-            return np.logical_and.reduce([mask_of(child, context) for child in children])
+            return np.asarray(np.logical_and.reduce([mask_of(child, context) for child in children]))
         case Or(children):
-            return np.logical_or.reduce([mask_of(child, context) for child in children])
+            return np.asarray(np.logical_or.reduce([mask_of(child, context) for child in children]))
         case Not(child):
             return ~mask_of(child, context)
         case Flag(name):
@@ -83,7 +83,7 @@ def _field(comparison: Comparison, context: Context) -> Mask:
         return _ordered(comparison, values) & ~np.isnan(values)
     if name in fields.times:
         moments = fields.times[name].values(context.items)
-        return _ordered(comparison, moments) & (moments != ABSENT_TIME)
+        return np.asarray(_ordered(comparison, moments) & (moments != ABSENT_TIME))
     if name == "creator":
         return _ids(comparison, context.hot.items.creator_column(), context.hot.items.creators.find)
     if name == "id":

@@ -79,7 +79,7 @@ class Relationship:
 
 
 class Signal:
-    """A declared aggregate; with min-max normalisation in 0..1 among the candidates, a ratio clipped to it."""
+    """A declared aggregate; under min-max normalisation divided by the largest, a ratio clipped to 0..1."""
 
     def __init__(self, name: str) -> None:
         self.name = name

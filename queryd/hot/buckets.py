@@ -8,7 +8,7 @@ import numpy as np
 
 from queryd.hot.arrays import I64, U32, U64, Mask
 
-# A merge of this many cells costs about 10 ms with the GIL held: longer ones would show in the p99 of queries.
+# A merge of this many cells costs about 10 ms with the GIL held: longer ones would show in queries' p99.
 RUN_CELLS_MAX = 131_072
 _TAIL_CELLS_MAX = 8_192
 _TAIL_PIECES_MAX = 64
@@ -16,7 +16,7 @@ _TAIL_PIECES_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Columns of one length: item u32, profile u32 (None: not counted by profile), count u32, sum i64 (micro)."""
+    """Columns of one length: item u32, profile u32 (None: kept without), count u32, sum i64 (micro-units)."""
 
     item: U32
     profile: U32 | None

@@ -6,7 +6,6 @@ import numpy as np
 
 from materializers.materializer import Scope
 from materializers.rows.blocks import BlockColumns, Resolution, block_range, decode_block, split_block_key
-from queryd.errors import NotServed
 from queryd.hot.arrays import I64, U32, Mask
 from queryd.hot.buckets import Cells, joined
 from queryd.hot.columns import NOT_MAPPED, HotColumns
@@ -27,16 +26,8 @@ class ColdTier:
         self._hot = hot
 
     def cells(self, signal: int, wanted: BucketRange, mask: Mask | None, *, by_profile: bool) -> Cells:
-        """Cells of one signal in a range of hours, of the profiles that ``mask`` allows.
-
-        Raises:
-            NotServed: the range is in minutes; a day after, minutes are merged into their hours.
-        """
-        if wanted.minutes:
-            raise NotServed(
-                "WINDOW 1h is kept by the minute for the last hours only",
-                expected=["a window of 24h or longer for that time"],
-            )
+        """Cells of one signal in a range of hours, of the profiles that ``mask`` allows."""
+        assert not wanted.minutes, "minutes are merged into hours"
         table = COHORT_BLOCKS if by_profile else GLOBAL_BLOCKS
         code = self._hot.schema.signal_list[signal].code
         first = max(wanted.low, 0) * _MINUTES_IN_HOUR

@@ -41,7 +41,8 @@ class OrdinalMap:
     def mapped(self) -> U32:
         """Every ordinal that the partition maps to."""
         known = self._of[: self._count]
-        return known[known != NOT_MAPPED]
+        mapped: U32 = known[known != NOT_MAPPED]
+        return mapped
 
 
 class HotColumns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from materializers.decay import NEVER_MS
-from queryd.hot.arrays import F64, I64, U32, grown
+from queryd.hot.arrays import F64, I64, U32, grown, lengthened
 
 
 class DecayedColumns:
@@ -34,13 +34,11 @@ class DecayedColumns:
 
     def counts(self, items: int) -> I64:
         """All-time counts i64[items]."""
-        self._count = grown(self._count, items)
-        return self._count[:items]
+        return lengthened(self._count, items)[:items]
 
     def sums(self, items: int) -> I64:
         """All-time sums i64[items] in micro-units."""
-        self._sum = grown(self._sum, items)
-        return self._sum[:items]
+        return lengthened(self._sum, items)[:items]
 
     def scores(self, items: U32, half_life_ms: int, at_ms: int) -> F64:
         """Decayed scores f64[n] of items at ``at_ms``: acc · 2^(−(at − ref)/half-life), 0 without an event.
@@ -50,9 +48,9 @@ class DecayedColumns:
         """
         column = self.half_lives_ms.index(half_life_ms)
         scores = np.zeros(len(items), dtype=np.float64)
-        known = np.flatnonzero(items < len(self._count))
+        known = np.flatnonzero(items < len(self._ref_ms))
+        known = known[self._ref_ms[items[known]] != NEVER_MS]
         rows = items[known]
-        known, rows = known[self._ref_ms[rows] != NEVER_MS], rows[self._ref_ms[rows] != NEVER_MS]
         elapsed = at_ms - self._ref_ms[rows]
         scores[known] = self._acc[rows, column] * np.exp2(-elapsed / half_life_ms)
         return scores
@@ -64,7 +62,7 @@ class DecayedColumns:
 
     def drop(self, items: U32) -> None:
         """Forget cells: their partition is about to be read anew."""
-        held = items[items < len(self._count)]
+        held = items[items < len(self._ref_ms)]
         self._count[held] = 0
         self._sum[held] = 0
         self._ref_ms[held] = NEVER_MS

@@ -1,4 +1,4 @@
-"""Keeps the hot columns current: wakes every few milliseconds, catches up, applies changes in short slices."""
+"""Keeps the hot columns current: every few milliseconds catches up and applies changes in short slices."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class ItemColumns:
     def recorded(self) -> Mask:
         """Items whose record is known and active, bool[len(self)]."""
         self._ensure()
-        return self._status[: len(self)] == _STATUS["active"]
+        return np.asarray(self._status[: len(self)] == _STATUS["active"])
 
     def creator(self, ordinals: U32) -> I32:
         """Creator ordinals i32[n] of items, ``NO_CREATOR`` where unknown."""

@@ -56,6 +56,7 @@ class Loader:
         self._hot = hot
         self._sink = sink
         self.records_unreadable = 0
+        self.reading_anew: set[int] = set()
 
     def scan(self) -> Iterator[str]:
         """Read every table once; yields what it does between bounded steps, so that the caller may pause."""
@@ -97,11 +98,13 @@ class Loader:
             yield from self.read_anew(partition)
 
     def read_anew(self, partition: int) -> Iterator[str]:
-        """Drop what is known of a partition and read its tables."""
+        """Drop what is known of a partition and read its tables; until that is done, replies say so."""
+        self.reading_anew.add(partition)
         self._hot.drop_item_partition(partition)
         yield from self._scan_items(partition)
         yield from self._scan_user_ordinals(partition)
         yield from self.scan_item_partition(partition)
+        self.reading_anew.discard(partition)
 
     def _apply(self, section: Section) -> None:
         name, partition, payload = section.name, section.partition, section.payload

@@ -79,9 +79,9 @@ class ProfileTable:
     def _evaluate(self, predicate: Predicate) -> Mask:
         match predicate:
             case And(children):
-                return np.logical_and.reduce([self._evaluate(child) for child in children])
+                return np.asarray(np.logical_and.reduce([self._evaluate(child) for child in children]))
             case Or(children):
-                return np.logical_or.reduce([self._evaluate(child) for child in children])
+                return np.asarray(np.logical_or.reduce([self._evaluate(child) for child in children]))
             case Not(child):
                 return ~self._evaluate(child)
             case Flag(name):

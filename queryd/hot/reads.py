@@ -15,6 +15,7 @@ from schemas.predicate import Predicate
 from schemas.weights import WEIGHT_SCALE
 
 _HOURS_IN_DAY = 24
+_MINUTES_IN_HOUR = 60
 
 
 def bucket_range(window: str, at_ms: int) -> BucketRange:
@@ -59,6 +60,7 @@ class SignalReads:
         self._now_ms = now_ms
         self.at_ms = at_ms
         self.used_cold = False
+        self.used_hours = False
 
     def counts(self, signal: int, window: str, scope: Scope = EVERYBODY) -> I64:
         """count(window) by item, i64[items]."""
@@ -99,13 +101,13 @@ class SignalReads:
     def of_items(
         self, signal: int, window: str, scope: Scope, items: Mask, windows_ago: int = 0
     ) -> tuple[int, int]:
-        """(count, sum in micro-units) of the items that ``items`` bool[items] marks, summed from their cells."""
+        """(count, sum in micro-units) of the items marked in bool[items], summed from their cells."""
         if window == "all_time" and scope.cohort is None and not self._in_past():
             held = items[: len(self._hot.items)]
             counts, sums = self._hot.total_counts(signal), self._hot.total_sums(signal)
             return int(counts[held].sum()), int(sums[held].sum())
-        wanted = self._range(window).shifted(windows_ago) if windows_ago else self._range(window)
         mask, cube = self.cohort_mask(scope), self._cube(scope)
+        wanted = self._kept(self._range(window), windows_ago, cube)
         if cube.is_hot(wanted):
             return cube.history(signal, items, wanted, mask)
         self.used_cold = True
@@ -119,8 +121,8 @@ class SignalReads:
         label = f"{window}{windows_ago:+d}" if windows_ago else window
         if wanted != current:
             label = f"{label}@{wanted.high}"
-        wanted = wanted.shifted(windows_ago)
         cube, mask = self._cube(scope), self.cohort_mask(scope)
+        wanted = self._kept(wanted, windows_ago, cube)
         try:
             return cube.standing(signal, wanted, mask, scope.cohort, label)
         except NotHot:
@@ -132,6 +134,14 @@ class SignalReads:
         wanted = bucket_range(window, self.at_ms)
         if wanted == ALL_TIME and self._in_past():
             return BucketRange(False, ALL_TIME.low, self.at_ms // HOUR_MS)
+        return wanted
+
+    def _kept(self, wanted: BucketRange, windows_ago: int, cube: CountCube) -> BucketRange:
+        """The range, some windows earlier; in whole hours where its minutes are merged into them."""
+        wanted = wanted.shifted(windows_ago) if windows_ago else wanted
+        if wanted.minutes and not cube.is_hot(wanted):
+            self.used_hours = True
+            return BucketRange(False, wanted.high // _MINUTES_IN_HOUR, wanted.high // _MINUTES_IN_HOUR)
         return wanted
 
     def _in_past(self) -> bool:

@@ -61,7 +61,8 @@ class UserReader:
             return np.zeros(0, dtype=np.uint32)
         local = np.asarray(bitmap.to_array(), dtype=np.uint32)
         items = self._hot.user_item_maps.get(partition, OrdinalMap()).translate(local)
-        return items[items != NOT_MAPPED]
+        known: U32 = items[items != NOT_MAPPED]
+        return known
 
     def preferences(self, user: str) -> dict[str, Preference]:
         """The user's preference vectors by embedding slot; a slot without an update is absent."""

@@ -28,8 +28,8 @@ class Within(msgspec.Struct, frozen=True):
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """One query. None (or empty) means that the clause was not given.
 
-    ``profile`` is ``name`` or ``name@version``; ``as_of_ms`` epoch milliseconds; ``cohort`` a predicate, where
-    a declared cohort is a bare name.
+    ``profile`` is ``name`` or ``name@version``; ``as_of_ms`` epoch milliseconds; ``cohort`` a predicate, in
+    which a declared cohort is a bare name.
     """
 
     verb: Verb = "retrieve"

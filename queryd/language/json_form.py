@@ -7,8 +7,9 @@
 
 ``search`` takes the place of ``retrieve``, with ``query`` (the text), ``vector`` or ``like``. ``within`` is a
 word, or ``{"similar": "item id"}``, ``{"creator": "id"}``. Predicates are text, or one of ``{"and": […]}``,
-``{"or": […]}``, ``{"not": …}``, ``{"field", "op", "value"}``, ``{"flag"}``, ``{"signal", "read", "window", "op",
-"value"}``. Numbers may be given as text, so that URL parameters are a JSON form too.
+``{"or": […]}``, ``{"not": …}``, ``{"field", "op", "value"}``, ``{"flag"}``,
+``{"signal", "read", "window", "op", "value"}``. Numbers may be given as text, so that URL parameters are a
+JSON form too.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from schemas.errors import PredicateError
 from schemas.predicate import And, Comparison, Flag, Not, Or, Predicate, SignalComparison, parse_predicate
 from schemas.predicate_ast import Operator, Read
 
-_KEYS: Final = ["retrieve", "search", "query", "vector", "like", "for_user", "using_profile", "filter", "within", "cohort", "signal", "window", "sort_by", "diversity", "fields", "limit", "cursor", "after", "as_of", "seed", "explain"]
 _PLAIN_SCOPES: Final = ("trending", "following", "liked", "saved")
 
 
@@ -36,12 +36,12 @@ def from_json(document: Mapping[str, Any], *, depth_max: int = DEPTH_MAX) -> Que
         QueryError: a key, type or value that is not the form's; ``path`` names the key.
         LimitExceeded: a predicate deeper than ``depth_max``.
     """
-    unknown = [key for key in document if key not in _KEYS]
+    unknown = [key for key in document if key not in _FIELDS]
     if unknown:
         raise QueryError(
             f"{unknown[0]!r} is no clause",
-            expected=_KEYS,
-            nearest=nearest_name(unknown[0], _KEYS),
+            expected=list(_FIELDS),
+            nearest=nearest_name(unknown[0], _FIELDS),
             path=unknown[0],
         )
     verbs = [verb for verb in ("retrieve", "search") if verb in document]
@@ -194,15 +194,16 @@ class _SignalLeaf(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _leaf(path: str, value: Mapping[str, Any]) -> Predicate:
-    kind = _SignalLeaf if "signal" in value else _FlagLeaf if "flag" in value else _FieldLeaf
+    document = dict(value)
     try:
-        leaf = msgspec.convert(dict(value), kind)
+        if "signal" in document:
+            signal = msgspec.convert(document, _SignalLeaf)
+            return SignalComparison(signal.signal, signal.read, signal.window, signal.op, signal.value)
+        if "flag" in document:
+            return Flag(msgspec.convert(document, _FlagLeaf).flag)
+        leaf = msgspec.convert(document, _FieldLeaf)
     except msgspec.ValidationError as error:
         raise QueryError(f"the predicate is not one: {error}", path=path) from None
-    if isinstance(leaf, _FlagLeaf):
-        return Flag(leaf.flag)
-    if isinstance(leaf, _SignalLeaf):
-        return SignalComparison(leaf.signal, leaf.read, leaf.window, leaf.op, float(leaf.value))
     operand = tuple(leaf.value) if isinstance(leaf.value, list) else leaf.value
     return Comparison(leaf.field, leaf.op, operand)
 

@@ -371,11 +371,12 @@ def _expected(terminals: Iterable[str]) -> list[str]:
 @cache
 def _parser() -> Lark:
     grammar = (Path(__file__).parent / "query.lark").read_text(encoding="utf-8")
+    both = merge_transformers(_QueryTransformer(), predicate=PredicateTransformer())  # type: ignore[no-untyped-call]
     return Lark(
         grammar,
         parser="lalr",
         lexer="contextual",
         import_paths=[str(GRAMMAR_DIR)],
-        transformer=merge_transformers(_QueryTransformer(), predicate=PredicateTransformer()),
+        transformer=both,
         maybe_placeholders=True,
     )

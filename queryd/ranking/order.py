@@ -1,4 +1,4 @@
-"""The one order of results: score descending, then id ascending (by code point). Deterministic to the last tie."""
+"""The one order of results: score descending, then id ascending by code point; no tie is left to chance."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class TextIndex(IndexFollower):
             self._writer.add_document(document)
 
     async def _commit(self) -> None:
-        """In a thread: it takes 10 to 200 ms and releases the GIL; nothing else touches the writer meanwhile."""
+        """In a thread: it takes 10 to 200 ms without the GIL; nothing else touches the writer meanwhile."""
         await asyncio.to_thread(self._writer.commit)
         self._index.reload()
 

@@ -44,7 +44,7 @@ class EdgeBackend:
             params=edge.SearchParams(exact=among is not None),
         )
         hits = self._shard.query(request)
-        return as_hits([hit.id for hit in hits], [hit.score for hit in hits])
+        return as_hits([int(str(hit.id)) for hit in hits], [hit.score for hit in hits])
 
     def flush(self) -> None:
         self._shard.flush()
