@@ -54,7 +54,7 @@ _IN_FLIGHT_MAX: Final = 50_000
 """A slice of user records sends at most one record each, far below the queue's bound."""
 
 
-class ForwardFailed(TidalError):
+class ForwardFailedError(TidalError):
     """The log refused a forwarded record: going on would lose its entries."""
 
 
@@ -285,7 +285,7 @@ class Forwarder:
         if self._closed.is_set():
             return
         if error is not None:
-            failure = ForwardFailed(
+            failure = ForwardFailedError(
                 f"{message.topic()} partition {message.partition()}: the log refused a forwarded record "
                 f"({error}); the worker stops and replays from its last checkpoint"
             )

@@ -26,9 +26,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from materializers.materializer import Scope
 from materializers.tables.database import Rows
-from materializers.tables.errors import CheckpointAborted, PartitionLost
-from materializers.tables.layout import META_TABLE, table_code
-from materializers.tables.meta import OWNERSHIP_KEY, Ownership, encode
+from materializers.tables.errors import CheckpointAbortedError, PartitionLostError
+from materializers.tables.layout import CODE_BYTES, table_code
+from materializers.tables.meta import META_TABLE, OWNERSHIP_KEY, Ownership, encode
 from materializers.tables.pending import Letter
 
 OWNERSHIP_SCOPE: Final = Scope.USER
@@ -79,6 +79,11 @@ def changelog_key(table: str, key: bytes) -> bytes:
     return table_code(table) + key
 
 
+def split_changelog_key(key: bytes) -> tuple[bytes, bytes]:
+    """``(code of the table, row key)``."""
+    return key[:CODE_BYTES], key[CODE_BYTES:]
+
+
 OWNERSHIP_RECORD_KEY: Final = changelog_key(META_TABLE, OWNERSHIP_KEY)
 
 
@@ -108,7 +113,7 @@ class ChangelogWriter:
         """Fence the former owner and abort what it left open. Blocks until the log answers.
 
         Raises:
-            PartitionLost: a newer owner came first.
+            PartitionLostError: a newer owner came first.
         """
         self._repeat(self._producer.init_transactions)
 
@@ -116,8 +121,8 @@ class ChangelogWriter:
         """Write the checkpoint atomically. Blocks.
 
         Raises:
-            CheckpointAborted: nothing was written; try again later with the same rows.
-            PartitionLost: this writer is fenced or its producer is broken for good.
+            CheckpointAbortedError: nothing was written; try again later with the same rows.
+            PartitionLostError: this writer is fenced or its producer is broken for good.
         """
         try:
             self._repeat(self._producer.begin_transaction, timed=False)
@@ -179,7 +184,7 @@ class ChangelogWriter:
     def _wait_for_room(self) -> None:
         self._producer.poll(0.05)
         if self._stopping.is_set():
-            raise PartitionLost(
+            raise PartitionLostError(
                 f"partition {self._partition}: the worker stopped while its checkpoint waited for the log"
             )
 
@@ -191,7 +196,7 @@ class ChangelogWriter:
             self._repeat(self._producer.abort_transaction)
         except KafkaException as failure:
             raise self._lost(failure) from failure
-        raise CheckpointAborted(
+        raise CheckpointAbortedError(
             f"partition {self._partition}: the log refused a checkpoint ({cause}); it is tried again"
         ) from cause
 
@@ -207,12 +212,12 @@ class ChangelogWriter:
                 if not problem.retriable():
                     raise
             if self._stopping.is_set():
-                raise PartitionLost(
+                raise PartitionLostError(
                     f"partition {self._partition}: the worker stopped while the log was silent"
                 )
 
-    def _lost(self, cause: KafkaException) -> PartitionLost:
-        return PartitionLost(
+    def _lost(self, cause: KafkaException) -> PartitionLostError:
+        return PartitionLostError(
             f"partition {self._partition}: the changelog's writer was fenced or broken ({cause.args[0].name()}: "
             f"{cause.args[0].str()}); another worker owns the partition, or this one must acquire it again"
         )

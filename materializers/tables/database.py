@@ -26,7 +26,6 @@ from materializers.materializer import TableSpec
 from materializers.tables.feed import Section
 from materializers.tables.layout import (
     DEFAULT_FAMILY,
-    META_TABLE,
     PENDING_TABLE,
     PREFIX_BYTES,
     STATE_FAMILY,
@@ -37,6 +36,7 @@ from materializers.tables.layout import (
     row_prefix,
     row_range,
 )
+from materializers.tables.meta import META_TABLE
 from schemas.errors import TidalError
 from schemas.ids import find_code_collisions
 from schemas.keys import PARTITION_BYTES

@@ -5,21 +5,17 @@ from __future__ import annotations
 from schemas.errors import TidalError
 
 
-class PartitionLost(TidalError):
+class PartitionLostError(TidalError):
     """Another worker owns the partition now: this one was fenced, or its producer is broken."""
 
 
-class CheckpointAborted(TidalError):
+class CheckpointAbortedError(TidalError):
     """The transaction was aborted and nothing of it is in the changelog; its rows go with the next one."""
 
 
-class AcquisitionStopped(TidalError):
+class AcquisitionStoppedError(TidalError):
     """A newer rebalance or the worker's end overtook the acquisition of a partition."""
 
 
-class LayoutMismatch(TidalError):
-    """The topics of the log do not fit together."""
-
-
-class TablesUnreadable(TidalError):
+class TablesUnreadableError(TidalError):
     """A worker's tables cannot be read now: it has not created them yet, or they were just replaced."""

@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+CHANGES_TABLE: Final = "changes"
+
 OWNERSHIP_SECTION: Final = "ownership"
 """Payload: ``OwnershipChange``. The partition's rows were replaced as a whole: read its tables anew."""
 

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from materializers.tables.feed import CHANGES_TABLE
+from materializers.tables.meta import META_TABLE
 from schemas.ids import code_of
 from schemas.keys import PARTITION_BYTES
 
 DEFAULT_FAMILY: Final = "default"
 STATE_FAMILY: Final = "state"
 
-META_TABLE: Final = "meta"
 PENDING_TABLE: Final = "pending"
-CHANGES_TABLE: Final = "changes"
 STATE_TABLES: Final = frozenset((META_TABLE, PENDING_TABLE, CHANGES_TABLE))
 LOCAL_TABLES: Final = frozenset((PENDING_TABLE, CHANGES_TABLE))
 """Never in a changelog: they describe this disk."""

@@ -6,8 +6,9 @@ from typing import Final
 
 import msgspec
 
+META_TABLE: Final = "meta"
+"""Table of both records below. The key is the shard's name, or ``OWNERSHIP_KEY``."""
 OWNERSHIP_KEY: Final = b"partition"
-"""In table ``meta``; the key of a shard's record is the shard's name."""
 
 
 class ShardMeta(msgspec.Struct, frozen=True, kw_only=True):

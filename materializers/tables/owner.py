@@ -22,8 +22,9 @@ from materializers.materializer import Scope
 from materializers.tables.cadence import CHECKPOINT_PACE, FLUSH_PACE, Cadence, Pace
 from materializers.tables.changelog import ChangelogTopics, ChangelogWriter, Checkpoint
 from materializers.tables.database import Database, PartitionWriter
-from materializers.tables.errors import AcquisitionStopped, CheckpointAborted, PartitionLost
+from materializers.tables.errors import AcquisitionStoppedError, CheckpointAbortedError, PartitionLostError
 from materializers.tables.feed import (
+    CHANGES_TABLE,
     OWNERSHIP_SECTION,
     Change,
     OwnershipChange,
@@ -32,9 +33,10 @@ from materializers.tables.feed import (
     encode_change,
     encode_ownership_change,
 )
-from materializers.tables.layout import CHANGES_TABLE, META_TABLE, WORKER
+from materializers.tables.layout import WORKER
 from materializers.tables.lineage import Decision, decide
 from materializers.tables.meta import (
+    META_TABLE,
     OWNERSHIP_KEY,
     Ownership,
     decode_ownership,
@@ -373,11 +375,11 @@ class TableOwner:
         self._write_ownership(state)
         try:
             await self._in_thread(state.writer.commit, checkpoint)
-        except CheckpointAborted as error:
+        except CheckpointAbortedError as error:
             logger.warning("%s", error)
             state.checkpoint_aborted(checkpoint, batches)
             return
-        except PartitionLost as error:
+        except PartitionLostError as error:
             logger.warning("%s", error)
             state.mark_lost()
             return
@@ -419,10 +421,10 @@ class TableOwner:
         while epoch == self._epoch:
             try:
                 return await self._acquire(partition, epoch)
-            except AcquisitionStopped as error:
+            except AcquisitionStoppedError as error:
                 logger.info("%s", error)
                 return None
-            except (PartitionLost, CheckpointAborted, KafkaException) as error:
+            except (PartitionLostError, CheckpointAbortedError, KafkaException) as error:
                 logger.warning("partition %d: acquiring failed (%s); trying again", partition, error)
             await asyncio.sleep(_RETRY_S)
 
@@ -527,7 +529,7 @@ class TableOwner:
 
     def _check_epoch(self, partition: int, epoch: int) -> None:
         if epoch != self._epoch:
-            raise AcquisitionStopped(f"partition {partition}: a newer rebalance began while it was acquired")
+            raise AcquisitionStoppedError(f"partition {partition}: a newer rebalance began while it was acquired")
 
     # -- background ---------------------------------------------------------------------------------
 
@@ -554,7 +556,7 @@ class TableOwner:
             await asyncio.sleep(1.0)
             for partition, state in self._partitions.items():
                 if state.lost_s is not None and time.monotonic() - state.lost_s > _LOST_LEAVE_S:
-                    raise PartitionLost(
+                    raise PartitionLostError(
                         f"partition {partition}: its writer was fenced {_LOST_LEAVE_S:.0f} s ago and no rebalance "
                         "took it away; the worker leaves the group and starts again"
                     )

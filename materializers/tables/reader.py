@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from materializers.materializer import Scope
-from materializers.tables.errors import TablesUnreadable
+from materializers.tables.errors import TablesUnreadableError
 from materializers.tables.feed import (
     OWNERSHIP_SECTION,
     Change,
@@ -64,7 +64,7 @@ class TableReader:
             try:
                 worker.catch_up()
                 self._held[name] = worker.held()
-            except TablesUnreadable as error:
+            except TablesUnreadableError as error:
                 logger.warning("%s", error)
                 self._forget(name)
         self._choose_owners()
@@ -167,7 +167,7 @@ class TableReader:
                 continue
             try:
                 worker = WorkerTables(folder, self._secondaries / name)
-            except TablesUnreadable as error:
+            except TablesUnreadableError as error:
                 logger.debug("%s", error)
                 continue
             self._workers[name] = worker

@@ -18,11 +18,12 @@ from materializers.tables.changelog import (
     OWNERSHIP_RECORD_KEY,
     OWNERSHIP_SCOPE,
     ChangelogTopics,
+    split_changelog_key,
 )
 from materializers.tables.database import Database
-from materializers.tables.errors import AcquisitionStopped
-from materializers.tables.layout import CODE_BYTES, META_TABLE, table_code
-from materializers.tables.meta import Ownership, decode_ownership
+from materializers.tables.errors import AcquisitionStoppedError
+from materializers.tables.layout import table_code
+from materializers.tables.meta import META_TABLE, Ownership, decode_ownership
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def read_ownership(topics: ChangelogTopics, partition: int, wanted: StillWanted)
     """The ownership record of the last committed checkpoint, None if there was none. Blocks.
 
     Raises:
-        AcquisitionStopped: ``wanted`` said no meanwhile.
+        AcquisitionStoppedError: ``wanted`` said no meanwhile.
     """
     topic = topics.by_scope[OWNERSHIP_SCOPE]
     with _consumer(topics) as consumer:
@@ -98,7 +99,7 @@ def restore_partition(
     next acquire restores again.
 
     Raises:
-        AcquisitionStopped: ``wanted`` said no meanwhile.
+        AcquisitionStoppedError: ``wanted`` said no meanwhile.
     """
     progress.started_s = time.monotonic()
     batch = database.batch()
@@ -153,7 +154,7 @@ def _rows(messages: Sequence[Message], meta: dict[bytes, bytes]) -> Iterator[tup
         key, value = cast(bytes, message.key()), message.value()
         if key.startswith(_META_CODE):
             if value is not None:
-                meta[key[CODE_BYTES:]] = value
+                meta[split_changelog_key(key)[1]] = value
         else:
             yield key, value
 
@@ -188,7 +189,7 @@ def _bounds(consumer: Consumer, topic: str, partition: int, wanted: StillWanted)
                 raise
         else:
             return low, high
-    raise AcquisitionStopped(f"partition {partition}: no longer wanted while its changelog was looked up")
+    raise AcquisitionStoppedError(f"partition {partition}: no longer wanted while its changelog was looked up")
 
 
 _SILENCE: Final = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
@@ -207,7 +208,7 @@ def _batches(
     open_ends = {place.topic for place in places}
     while open_ends:
         if not wanted():
-            raise AcquisitionStopped(f"partition {places[0].partition}: no longer wanted while it was read")
+            raise AcquisitionStoppedError(f"partition {places[0].partition}: no longer wanted while it was read")
         rows = []
         for message in consumer.consume(_CONSUME_MAX, _CONSUME_WAIT_S):
             error = message.error()

@@ -14,12 +14,10 @@ from rocksdict import AccessType, Options, Rdict
 
 from materializers.materializer import Scope
 from materializers.tables.database import FLUSH_NUMBER, scan_range
-from materializers.tables.errors import TablesUnreadable
-from materializers.tables.feed import Change, change_key, decode_change
+from materializers.tables.errors import TablesUnreadableError
+from materializers.tables.feed import CHANGES_TABLE, Change, change_key, decode_change
 from materializers.tables.layout import (
-    CHANGES_TABLE,
     DEFAULT_FAMILY,
-    META_TABLE,
     PREFIX_BYTES,
     STATE_FAMILY,
     WORKER,
@@ -28,6 +26,7 @@ from materializers.tables.layout import (
     row_range,
 )
 from materializers.tables.meta import (
+    META_TABLE,
     OWNERSHIP_KEY,
     Ownership,
     ShardMeta,
@@ -50,7 +49,7 @@ class WorkerTables:
         """Open; ``secondary_folder`` belongs to this reader alone.
 
         Raises:
-            TablesUnreadable: there is no complete database yet, or it cannot be opened now.
+            TablesUnreadableError: there is no complete database yet, or it cannot be opened now.
         """
         self.name = worker_folder.name
         self._path = worker_folder / "db"
@@ -62,14 +61,14 @@ class WorkerTables:
         """Whether the worker's folder was wiped and made anew: this object reads files that are gone."""
         try:
             return self._read_identity() != self._identity
-        except TablesUnreadable:
+        except TablesUnreadableError:
             return True
 
     def catch_up(self) -> None:
         """See what was written since. Reopens when RocksDB cannot follow.
 
         Raises:
-            TablesUnreadable: reopening failed too.
+            TablesUnreadableError: reopening failed too.
         """
         try:
             self._db.try_catch_up_with_primary()
@@ -131,7 +130,7 @@ class WorkerTables:
             )
             self._families = {name: self._db.get_column_family(name) for name in names}
         except Exception as error:  # rocksdict raises plain Exception
-            raise TablesUnreadable(
+            raise TablesUnreadableError(
                 f"{self._path}: cannot be opened for reading now ({error}); it is tried again"
             ) from error
 
@@ -139,7 +138,7 @@ class WorkerTables:
         try:
             return (self._path / "IDENTITY").read_text()
         except OSError as error:
-            raise TablesUnreadable(f"{self._path}: no database yet") from error
+            raise TablesUnreadableError(f"{self._path}: no database yet") from error
 
 
 def _held(rows: Mapping[bytes, bytes]) -> HeldPartition:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from rocksdict import AccessType, Options, Rdict
 
 from materializers.registry import default_registry
 from materializers.rows import blocks, cells, ordinals, preference, relationships, user_state
@@ -17,6 +16,7 @@ from materializers.shards.parking import ARRIVALS_TABLE, PARKED_TABLE, decode_ar
 from materializers.shards.rejects import REJECT_COUNTS_TABLE
 from materializers.tables.changelog import split_changelog_key
 from materializers.tables.meta import META_TABLE, OWNERSHIP_KEY, ShardMeta, decode_ownership, decode_shard
+from materializers.tables.secondary import WorkerTables
 from materializers.worker import tables_of
 from schemas.ids import code_of, entity_id
 from schemas.keys import split_row_key
@@ -57,21 +57,18 @@ def rows_on_disk(data: Path) -> dict[int, Rows]:
 
 
 def _database(path: Path) -> dict[int, Rows]:
-    """A copy is read: an open, even a read-only one, writes its own info files beside the tables."""
-    copy = path.with_name("db-copy")
-    shutil.copytree(path, copy)
-    names = [name for name in Rdict.list_cf(str(copy)) if name not in ("default", "changes", "pending")]
-    options = Options(raw_mode=True)
-    families = {name: Options(raw_mode=True) for name in Rdict.list_cf(str(copy))}
-    database = Rdict(str(copy), options, column_families=families, access_type=AccessType.read_only(False))
-    partitions: dict[int, Rows] = defaultdict(dict)
-    for name in names:
-        for key, value in database.get_column_family(name).items():
-            if not key.startswith(b"\xff\xff"):  # the worker's own row
-                partitions[int.from_bytes(key[:2], "big")].setdefault(name, {})[key[2:]] = value
-    database.close()
-    shutil.rmtree(copy)
-    return dict(partitions)
+    """Through the read side: it opens the files of a worker that has stopped as well."""
+    names = [spec.name for specs in tables_of(default_registry()).values() for spec in specs]
+    secondary = path.with_name("db-reader")
+    reader = WorkerTables(path.parent, secondary)
+    try:
+        return {
+            partition: {name: dict(reader.scan(name, partition)) for name in (*names, META_TABLE)}
+            for partition in reader.held()
+        }
+    finally:
+        reader.close()
+        shutil.rmtree(secondary)
 
 
 def rows_in_changelog(bootstrap: str, topics: list[str]) -> dict[int, Rows]:
