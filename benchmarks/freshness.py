@@ -3,8 +3,8 @@
     python -m benchmarks.freshness [--short] [--events-per-second 5000] [--seconds 60]
 
 A whole `tidal up` runs. One thread publishes the load through the SDK. Another sends a probe every 100 ms: it
-publishes one signal, waits for its acknowledgement, and asks a query with AFTER its position; the arrival of the
-reply is when it was visible, so the figure includes one HTTP request and one query.
+publishes one signal, waits for its acknowledgement, and asks a query with AFTER its position; the arrival of
+the reply is when it was visible, so the figure includes one HTTP request and one query.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ For each: 1. publish users, items and the backlog, 2. read the backlog with conf
 start one worker and watch its tables until the last signal is counted by its item's partition, 4. throw the
 worker's folder away and time how fast its tables come back from the changelog.
 
-The rate counts from the first look at which something was applied to the last; CPU is the worker's in between.
+The rate counts from the worker's first partition to its last signal; CPU is the worker's in between.
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ from schemas.default import default_schema
 from streams.topics import ITEMS, SIGNALS, USERS
 
 WORKER: Final = "worker-0"
+ACQUIRED: Final = re.compile(r"partition \d+: \w+ \(checkpoint ")
 RESTORED: Final = re.compile(r"restored (?P<rows>\d+) rows in (?P<seconds>[\d.]+) s")
 
 Publish = Callable[[str, Traffic, int], None]
 
 
 class Look(NamedTuple):
-    """What was seen at one moment: when, source records left, and what the worker had used."""
+    """What was seen at one moment (seconds since 1970): source records left, what the worker had used."""
 
     at_s: float
     left: int
@@ -130,8 +131,12 @@ def _apply_records(folder: Path, brokers: str) -> None:
 
 
 def _fold(folder: Path, brokers: str, ends: Ends) -> list[Look]:
+    """Looks from the one before the worker's first partition until the last signal is counted."""
     with _worker(folder, brokers) as worker:
-        return _watch(folder, worker, partial(Watcher.signals_left, ends=ends))
+        looks = _watch(folder, worker, partial(Watcher.signals_left, ends=ends))
+        acquired_s = min(_times(worker, ACQUIRED))
+    before = max((index for index, look in enumerate(looks) if look.at_s <= acquired_s), default=0)
+    return looks[before:]
 
 
 def _watch(folder: Path, worker: Part, left: Callable[[Watcher], int]) -> list[Look]:
@@ -141,21 +146,16 @@ def _watch(folder: Path, worker: Part, left: Callable[[Watcher], int]) -> list[L
     with Watcher(folder, "benchmark") as watcher:
         while not looks or looks[-1].left:
             worker.check()
-            assert time.perf_counter() < deadline, (
-                f"{looks[-1].left} records are left after {TIMEOUT_S:.0f} s"
-            )
+            assert time.perf_counter() < deadline, f"{looks[-1].left} records left after {TIMEOUT_S:.0f} s"
             time.sleep(WATCH_EVERY_S)
-            looks.append(Look(time.perf_counter(), left(watcher), worker.usage()))
+            looks.append(Look(time.time(), left(watcher), worker.usage()))
     return looks
 
 
 def _rates(looks: list[Look], events: int, records: int) -> tuple[float, float]:
-    """Events a second, and CPU seconds of the worker for a million, from the first progress to the end."""
-    first = next(look for look in looks if look.left < looks[0].left or not look.left)
-    last = looks[-1]
+    """Events a second, and CPU seconds of the worker for a million."""
+    first, last = looks[0], looks[-1]
     folded = events * (first.left - last.left) / records
-    if not folded:
-        return float("nan"), float("nan")
     seconds = last.at_s - first.at_s
     return folded / seconds, (last.used.cpu_s - first.used.cpu_s) / folded * 1e6
 
@@ -185,8 +185,17 @@ def _restored_rows(worker: Part, partitions: int) -> list[Restored]:
 def _restored(line: str) -> Restored | None:
     if not (match := RESTORED.search(line)):
         return None
-    ended_s = datetime.fromisoformat(msgspec.json.decode(line)["time"]).timestamp()
+    ended_s = _time_of(line)
     return Restored(int(match["rows"]), ended_s - float(match["seconds"]), ended_s)
+
+
+def _times(worker: Part, message: re.Pattern[str]) -> list[float]:
+    """When the worker said something, in seconds since 1970."""
+    return [_time_of(line) for line in worker.printed().splitlines() if message.search(line)]
+
+
+def _time_of(line: str) -> float:
+    return datetime.fromisoformat(msgspec.json.decode(line)["time"]).timestamp()
 
 
 if __name__ == "__main__":
