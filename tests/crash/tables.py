@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from materializers.materializer import Scope
 from materializers.registry import default_registry
 from materializers.rows import blocks, cells, ordinals, preference, relationships, user_state
 from materializers.rows.entities import ENTITY_TAG, TABLE_OF_KIND, decode_entity_row
 from materializers.shards.parking import ARRIVALS_TABLE, PARKED_TABLE, decode_arrival, decode_parked
 from materializers.shards.rejects import REJECT_COUNTS_TABLE
-from materializers.tables.changelog import split_changelog_key
-from materializers.tables.meta import META_TABLE, OWNERSHIP_KEY, ShardMeta, decode_ownership, decode_shard
-from materializers.tables.secondary import WorkerTables
+from materializers.tables.layout import CODE_BYTES
+from materializers.tables.meta import META_TABLE, OWNERSHIP_KEY, ShardMeta, decode_shard
+from materializers.tables.reader import TableReader
 from materializers.worker import tables_of
 from schemas.ids import code_of, entity_id
 from schemas.keys import split_row_key
@@ -46,46 +46,34 @@ class Tables:
 
 
 def rows_on_disk(data: Path) -> dict[int, Rows]:
-    """Rows by partition, each from the worker that owns it. The workers must have stopped."""
-    chosen: dict[int, tuple[int, Rows]] = {}
-    for folder in sorted((data / "workers").iterdir()):
-        for partition, rows in _database(folder / "db").items():
-            generation = decode_ownership(rows.get(META_TABLE, {}).get(OWNERSHIP_KEY)).generation
-            if partition not in chosen or generation > chosen[partition][0]:
-                chosen[partition] = (generation, rows)
-    return {partition: rows for partition, (_, rows) in chosen.items()}
-
-
-def _database(path: Path) -> dict[int, Rows]:
-    """Through the read side: it opens the files of a worker that has stopped as well."""
-    names = [spec.name for specs in tables_of(default_registry()).values() for spec in specs]
-    secondary = path.with_name("db-reader")
-    reader = WorkerTables(path.parent, secondary)
+    """Rows by partition, each from the worker that owns it, as a query daemon would read them."""
+    reader = TableReader(data, "proof")
     try:
+        reader.catch_up()
         return {
-            partition: {name: dict(reader.scan(name, partition)) for name in (*names, META_TABLE)}
-            for partition in reader.held()
+            partition: {table: dict(reader.scan(table, partition)) for table in _table_names()}
+            for partition in reader.partitions(Scope.USER)
         }
     finally:
         reader.close()
-        shutil.rmtree(secondary)
 
 
 def rows_in_changelog(bootstrap: str, topics: list[str]) -> dict[int, Rows]:
     """Rows by partition as a new worker would restore them: committed records, the last of each key."""
-    registry = default_registry()
-    names = {spec.name for specs in tables_of(registry).values() for spec in specs} | {META_TABLE}
-    name_of = {code_of(name).to_bytes(4, "big"): name for name in names}
-    partitions: dict[int, Rows] = defaultdict(dict)
+    name_of = {code_of(name).to_bytes(CODE_BYTES, "big"): name for name in _table_names()}
+    partitions: dict[int, Rows] = defaultdict(lambda: defaultdict(dict))
     for record in read_topics(bootstrap, topics):
         assert record.key is not None
-        code, key = split_changelog_key(record.key)
-        table = partitions[record.partition].setdefault(name_of[code], {})
+        rows = partitions[record.partition][name_of[record.key[:CODE_BYTES]]]
         if record.value is None:
-            table.pop(key, None)
+            rows.pop(record.key[CODE_BYTES:], None)
         else:
-            table[key] = record.value
+            rows[record.key[CODE_BYTES:]] = record.value
     return dict(partitions)
+
+
+def _table_names() -> list[str]:
+    return [spec.name for specs in tables_of(default_registry()).values() for spec in specs] + [META_TABLE]
 
 
 def logical(partitions: dict[int, Rows], schema: Schema) -> Tables:
