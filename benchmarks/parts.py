@@ -41,7 +41,17 @@ class Part:
         self.name = part
         self._ready_file = folder / f"{part}.ready"
         self._output = folder / f"{part}.out"
-        self._command = [sys.executable, "-m", "tidal", part, *options, "--ready-file", str(self._ready_file)]
+        self._command = [
+            sys.executable,
+            "-m",
+            "tidal",
+            part,
+            *options,
+            "--ready-file",
+            str(self._ready_file),
+            "--parent",
+            str(os.getpid()),
+        ]
         self._process: subprocess.Popen[bytes] | None = None
         self._printed_before = 0
         self.address = ""
