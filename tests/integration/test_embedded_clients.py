@@ -85,6 +85,7 @@ def consumer(log: LogProcess, group: str, **config: object) -> Consumer:
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "session.timeout.ms": 6_000,
+            "heartbeat.interval.ms": 200,
             "fetch.wait.max.ms": 20,
             **config,
         }
@@ -407,7 +408,7 @@ async def test_aiokafka_produces_and_consumes_in_a_group(log: LogProcess, topic:
     for _ in range(2):
         reader = AIOKafkaConsumer(
             topic, bootstrap_servers=log.address, group_id=f"aio-{topic}", auto_offset_reset="earliest",
-            isolation_level="read_committed",
+            isolation_level="read_committed", heartbeat_interval_ms=200,
         )  # fmt: skip
         await reader.start()
         readers.append(reader)
