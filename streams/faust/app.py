@@ -115,6 +115,8 @@ def _new_app(settings: AppSettings, partitions: int) -> ShardApp:
         canonical_url=f"http://{settings.worker}",
         web_enabled=False,
         topic_disable_leader=True,
+        # A standby would be assigned the changelog's partition, and Faust would feed it one record at a time.
+        table_standby_replicas=0,
         topic_allow_declare=False,
         topic_partitions=partitions,
         stream_wait_empty=False,

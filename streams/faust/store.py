@@ -40,7 +40,8 @@ class ShardStore(base.Store, base.StoreT):  # type: ignore[misc]
     ) -> None:
         if self._leads:
             changelog = self.table.changelog_topic_name
-            partitions = frozenset(tp.partition for tp in assigned if tp.topic == changelog)
+            actives = self.app.assignor.assigned_actives()
+            partitions = frozenset(tp.partition for tp in actives if tp.topic == changelog)
             await self._owner.on_assigned(partitions, generation_id)
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:

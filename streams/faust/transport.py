@@ -84,6 +84,11 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             if position is not None:
                 await self.seek(tp, position)
 
+    async def _seek(self, partition: TP, offset: int) -> None:
+        # Faust seeks from its own thread, and aiokafka then drops records that the consumer's thread is just
+        # reading: KeyError in fetched_records, the worker ends (seen when a third worker joined under load).
+        await self._thread.call_thread(self._thread.seek, partition, offset)
+
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
         return dict.fromkeys(partitions, 0)
 
