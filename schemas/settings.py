@@ -104,8 +104,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_interval_ms: Millis = 250
     # After a kill the partitions stand still this long; shorter ones throw out workers that only paused.
     session_timeout_s: Annotated[float, Meta(gt=0.0)] = 10.0
-    # A third of the session at most, so that two may get lost.
-    heartbeat_s: Annotated[float, Meta(gt=0.0)] = 1.0
+    # Everybody stands still until the last one has heard of a rebalance in its heartbeat's answer, so it is
+    # short; never more than a third of the session, so that two may get lost.
+    heartbeat_s: Annotated[float, Meta(gt=0.0)] = 0.3
     # Keep the place in the group over a restart within the session: the others do not stand still.
     static_membership: bool = False
     # Of one partition in one fetch: some 10,000 JSON events, which are folded in well under a second.
