@@ -24,7 +24,7 @@ from streams.embedded import batch
 from streams.embedded.batch import BatchHeader
 from streams.embedded.compaction_files import clean_path, clean_snapshot_path
 from streams.embedded.errors import CorruptBatchError
-from streams.embedded.segment import Segment, read_snapshot, write_file_synced
+from streams.embedded.segment import Segment, read_snapshot, segment_path, write_file_synced
 
 _NICENESS = 10
 
@@ -97,12 +97,21 @@ def compact(job: Job) -> Outcome:
     """
     aborted = AbortedRanges(job.aborted)
     latest, cleaned_end = _latest_offsets(job, aborted)
-    sources = [source for source in job.sources if source.end_offset <= cleaned_end]
     keeper = _Keeper(latest, aborted, job.deletes_before)
-    replacements = []
-    for group in _groups(sources, job.segment_bytes):
-        if _rewrite(job, group, keeper):
-            replacements.append(Replacement(group[0].base_offset, group[-1].end_offset))
+    replacements: list[Replacement] = []
+    output: _Output | None = None
+    for source in job.sources:
+        if source.end_offset > cleaned_end:
+            break
+        # Neighbours share a segment as long as what is left of them surely fits.
+        if output is not None and output.size + source.size > job.segment_bytes:
+            replacements += output.finish()
+            output = None
+        if output is None:
+            output = _Output(job, source.base_offset)
+        output.add(source, keeper)
+    if output is not None:
+        replacements += output.finish()
     return Outcome(replacements, cleaned_end, keeper.kept, keeper.dropped)
 
 
@@ -161,53 +170,61 @@ class _Keeper:
         return record.has_value or record.offset >= self._deletes_before
 
 
-def _groups(sources: list[Source], segment_bytes: int) -> Iterator[list[Source]]:
-    """Neighbours that together fit into one segment."""
-    group: list[Source] = []
-    for source in sources:
-        if group and sum(s.size for s in group) + source.size > segment_bytes:
-            yield group
-            group = []
-        group.append(source)
-    if group:
-        yield group
+class _Output:
+    """The compacted form of neighbouring segments, being written."""
 
+    def __init__(self, job: Job, base_offset: int) -> None:
+        self._job = job
+        self._directory = Path(job.directory)
+        self._base = base_offset
+        self._sources: list[Source] = []
+        self._changed = False
+        self._segment = Segment(self._directory, base_offset, job.index_interval_bytes)
+        # Its end is not known yet; the final name comes in `finish`.
+        self._segment.path = clean_path(self._directory, base_offset, base_offset)
+        self._segment.create()
 
-def _rewrite(job: Job, group: list[Source], keeper: _Keeper) -> bool:
-    """Write one group's compacted segment with its snapshot. False: nothing changed, nothing written."""
-    directory = Path(job.directory)
-    base, end = group[0].base_offset, group[-1].end_offset
-    result = Segment(directory, base, job.index_interval_bytes)
-    result.path = clean_path(directory, base, end)
-    result.create()
-    changed = len(group) > 1
-    for source in group:
-        for content, position, header in _batches(job, source):
+    @property
+    def size(self) -> int:
+        return self._segment.size
+
+    def add(self, source: Source, keeper: _Keeper) -> None:
+        """Append what stays of a segment."""
+        self._sources.append(source)
+        for content, position, header in _batches(self._job, source):
             whole = content[position : position + header.size]
             rest = keeper.what_stays(whole, header)
-            changed = changed or rest != whole
+            self._changed = self._changed or rest != whole
             if rest:
-                result.append(rest, batch.read_header(rest))
-        result.write_pending()
-    if not changed:
-        result.close()
-        result.path.unlink()
-        return False
-    result.sync()
-    result.close()
-    result.next_offset = end
-    # Producers live on in the state after the last source: the batches do not carry them any more.
-    last = read_snapshot(Segment(directory, group[-1].base_offset, 1).path)
-    content_now = result.snapshot(last.producers if last is not None else [], [])
-    write_file_synced(clean_snapshot_path(directory, base, end), content_now)
-    return True
+                self._segment.append(rest, batch.read_header(rest))
+        self._segment.write_pending()
+
+    def finish(self) -> list[Replacement]:
+        """Sync the file and write its snapshot; nothing is left of a single segment that did not change."""
+        segment, end = self._segment, self._sources[-1].end_offset
+        if not self._changed and len(self._sources) == 1:
+            segment.close()
+            segment.path.unlink()
+            return []
+        segment.sync()
+        segment.close()
+        segment.next_offset = end
+        # Producers live on in the state after the last source: the batches do not carry them any more.
+        last_path = segment_path(self._directory, self._sources[-1].base_offset)
+        last = read_snapshot(last_path)
+        if last is None:
+            raise OSError(f"{last_path} has no readable snapshot; a restart of the log writes it anew")
+        snapshot = segment.snapshot(last.producers, [])
+        write_file_synced(clean_snapshot_path(self._directory, self._base, end), snapshot)
+        segment.path.rename(clean_path(self._directory, self._base, end))
+        return [Replacement(self._base, end)]
 
 
 def _batches(job: Job, source: Source) -> Iterator[tuple[bytes, int, BatchHeader]]:
     """(content, position, header) of each batch of a segment, checked."""
     if not source.size:
         return
-    path = Segment(Path(job.directory), source.base_offset, 1).path
+    path = segment_path(Path(job.directory), source.base_offset)
     with path.open("rb") as file, mmap.mmap(file.fileno(), source.size, access=mmap.ACCESS_READ) as mapped:
         position = 0
         while position < source.size:

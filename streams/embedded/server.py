@@ -41,6 +41,8 @@ _PRODUCE, _FETCH, _API_VERSIONS = 0, 1, 18
 _LENGTH_BYTES = 4
 # Requests up to this size share one receive buffer; larger ones get their own, filled by the kernel.
 _RECEIVE_BYTES = 64 * 1024
+# What a length alone may claim; a longer request gets more as it really arrives.
+_FIRST_BYTES = 2 << 20
 _WRITE_BUFFER_BYTES = 4 << 20
 
 Handler = Callable[[Any, Caller], ResponseBody | Awaitable[ResponseBody]]
@@ -110,6 +112,7 @@ class Connection(asyncio.BufferedProtocol):
         self._shared_filled = 0
         self._own: bytearray | None = None
         self._own_filled = 0
+        self._own_size = 0
         self._frames: deque[bytearray] = deque()
         self._answers: deque[Answer] = deque()
         self._held_up = False
@@ -164,13 +167,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._own is not None:
+            if self._own_filled == len(self._own):
+                self._own = _grown(self._own, self._own_size)
             return memoryview(self._own)[self._own_filled :]
         return self._shared_view[self._shared_filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._own is not None:
             self._own_filled += nbytes
-            if self._own_filled == len(self._own):
+            if self._own_filled == self._own_size:
                 self._frames.append(self._own)
                 self._own = None
         else:
@@ -189,8 +194,8 @@ class Connection(asyncio.BufferedProtocol):
                 self.close(f"a request of {size} bytes, the limit is {self._settings.request_bytes_max}")
                 return
             if end - start < size:
-                self._own = bytearray(size)
-                self._own_filled = end - start
+                self._own_size, self._own_filled = size, end - start
+                self._own = bytearray(min(size, _FIRST_BYTES))
                 self._own[: end - start] = self._shared_view[start:end]
                 self._shared_filled = 0
                 return
@@ -326,6 +331,13 @@ class Connection(asyncio.BufferedProtocol):
             answers.popleft()
             if parts:
                 transport.writelines(parts)
+
+
+def _grown(buffer: bytearray, size: int) -> bytearray:
+    """Twice as large, at most `size`."""
+    larger = bytearray(min(2 * len(buffer), size))
+    larger[: len(buffer)] = buffer
+    return larger
 
 
 class Server:

@@ -34,7 +34,7 @@ from tests.log_reading import READ_TIMEOUT_S, LoggedEvent, logged_events, make_t
 from tests.server_process import ROOT
 
 PARTITIONS = 4
-ACK_S = 30
+ACK_S = 60
 PROMPT = ProducerSettings(group_linger_ms=1)
 
 
@@ -339,7 +339,8 @@ def kill_and_restart_under_load(log: Broker, kills: int) -> None:
     """Publish without pause while the log is killed; then compare what was acknowledged with the log."""
     futures: list[Future[Position]] = []
     stop = threading.Event()
-    with Producer(log.bootstrap, PROMPT) as producer:
+    patient = ProducerSettings(group_linger_ms=1, block_timeout_s=120, close_timeout_s=120)
+    with Producer(log.bootstrap, patient) as producer:
 
         def publish() -> None:
             number = 0
@@ -375,6 +376,7 @@ def test_a_killed_log_loses_nothing_acknowledged_and_repeats_nothing(log: Broker
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_log_killed_again_and_again(log: Broker) -> None:
     """The same for longer."""
     kill_and_restart_under_load(log, kills=12)

@@ -19,7 +19,7 @@ from tests.brokers import Broker
 from tests.log_reading import logged_events, make_topics
 
 PARTITIONS = 4
-ACK_S = 30
+ACK_S = 60
 PROMPT = ProducerSettings(group_linger_ms=1)
 
 

@@ -1,0 +1,172 @@
+"""What the running log does by itself: compaction in its child process, retention, and its refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from streams.embedded import EmbeddedLog, LogFolderError, LogSettings
+
+SETTINGS = LogSettings(housekeeping_interval_s=0.2)
+WAIT_S = 20.0
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[EmbeddedLog]:
+    running = EmbeddedLog(tmp_path / "log", settings=SETTINGS)
+    await running.start()
+    yield running
+    await running.stop()
+
+
+async def create(log: EmbeddedLog, name: str, config: dict[str, str]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=log.address)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 1, 1, topic_configs=config)])
+    await admin.close()
+
+
+async def send(log: EmbeddedLog, topic: str, records: list[tuple[bytes, bytes | None]]) -> None:
+    sender = AIOKafkaProducer(bootstrap_servers=log.address, enable_idempotence=True, max_batch_size=512)
+    await sender.start()
+    for future in [await sender.send(topic, key=key, value=value) for key, value in records]:
+        await future
+    await sender.stop()
+
+
+async def read(log: EmbeddedLog, topic: str) -> list[tuple[int, bytes, bytes | None]]:
+    reader = AIOKafkaConsumer(topic, bootstrap_servers=log.address, auto_offset_reset="earliest")
+    await reader.start()
+    (partition,) = reader.assignment()
+    end = (await reader.end_offsets([partition]))[partition]
+    found = []
+    while await reader.position(partition) < end:
+        for messages in (await reader.getmany(timeout_ms=100)).values():
+            found += [(message.offset, message.key, message.value) for message in messages]
+    await reader.stop()
+    return found
+
+
+def segments(log: EmbeddedLog, topic: str) -> int:
+    return len(list((log.data_dir / "topics").glob(f"{topic}@*/0/*.log")))
+
+
+async def until(condition) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def test_a_compacted_topic_shrinks_and_keeps_the_last_of_each_key(log: EmbeddedLog) -> None:
+    await create(
+        log, "rows", {"cleanup.policy": "compact", "segment.bytes": "4096", "delete.retention.ms": "0"}
+    )
+    records: list[tuple[bytes, bytes | None]] = [(b"%d" % (i % 10), b"%04d" % i * 20) for i in range(400)]
+    records.append((b"3", None))
+    await send(log, "rows", records)
+    before = segments(log, "rows")
+    await until(lambda: segments(log, "rows") < before / 2)
+    found = await read(log, "rows")
+    assert len(found) < 120
+    table = {key: value for _, key, value in found}
+    assert {key: value for key, value in table.items() if value is not None} == {
+        key: value for key, value in dict(records).items() if value is not None
+    }
+    offsets = [offset for offset, _, _ in found]
+    assert offsets == sorted(offsets)
+    assert all(records[offset] == (key, value) for offset, key, value in found)
+    await log.stop()
+    await log.start()
+    assert await read(log, "rows") == found
+
+
+async def test_retention_by_size_moves_the_start(log: EmbeddedLog) -> None:
+    await create(log, "events", {"retention.bytes": "10000", "segment.bytes": "4096"})
+    await send(log, "events", [(b"k", b"%04d" % i * 20) for i in range(400)])
+    await until(lambda: segments(log, "events") <= 4)
+    found = await read(log, "events")
+    assert found[0][0] > 0
+    assert found[-1][0] == 399
+    assert [offset for offset, _, _ in found] == list(range(found[0][0], 400))
+
+
+async def test_two_logs_in_one_folder_are_refused(log: EmbeddedLog) -> None:
+    with pytest.raises(LogFolderError, match="in use by another log"):
+        await EmbeddedLog(log.data_dir).start()
+
+
+async def test_a_stopped_log_starts_again_on_its_port(log: EmbeddedLog) -> None:
+    address = log.address
+    await log.stop()
+    await log.stop()
+    await log.start()
+    assert log.address == address
+
+
+async def answer_to(log: EmbeddedLog, payload: bytes) -> bytes:
+    """What comes back until the log closes the connection or is silent; never waits long."""
+    reader, writer = await asyncio.open_connection(*log.address.split(":"))
+    writer.write(payload)
+    if writer.can_write_eof():
+        writer.write_eof()
+    try:
+        async with asyncio.timeout(WAIT_S):
+            return await reader.read(1 << 20)
+    finally:
+        writer.close()
+
+
+def framed(body: bytes) -> bytes:
+    return struct.pack(">i", len(body)) + body
+
+
+async def test_an_unknown_version_of_api_versions_gets_the_oldest_answer(log: EmbeddedLog) -> None:
+    answer = await answer_to(log, framed(struct.pack(">hhih", 18, 99, 7, -1)))
+    size, correlation_id, error = struct.unpack_from(">iih", answer)
+    assert (size, correlation_id, error) == (len(answer) - 4, 7, 35)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1 << 30])
+async def test_an_impossible_length_closes_the_connection(log: EmbeddedLog, size: int) -> None:
+    assert await answer_to(log, struct.pack(">i", size) + b"x" * 100) == b""
+
+
+async def test_mutated_requests_end_in_an_answer_or_a_closed_connection(log: EmbeddedLog) -> None:
+    rng = random.Random(20)
+    requests = [
+        struct.pack(">hhih", 3, 8, 1, -1) + struct.pack(">i", -1) + b"\x00\x00\x00",
+        struct.pack(">hhih", 0, 7, 1, -1) + struct.pack(">hhi", -1, -1, 1000) + struct.pack(">i", 1)
+        + struct.pack(">h", 1) + b"t" + struct.pack(">iii", 1, 0, 61) + bytes(61),
+        struct.pack(">hhih", 1, 11, 1, -1) + struct.pack(">iiiibii", -1, 10, 1, 1000, 0, 0, -1)
+        + struct.pack(">ih", 1, 1) + b"t" + struct.pack(">iiiqqiih", 1, 0, -1, 0, -1, 1000, 0, 0),
+        struct.pack(">hhih", 11, 5, 1, -1) + struct.pack(">h", 1) + b"g" + struct.pack(">iih", 6000, 6000, 0)
+        + struct.pack(">hh", -1, 1) + b"c" + struct.pack(">ih", 1, 1) + b"p" + struct.pack(">i", 0),
+        struct.pack(">hhih", 22, 4, 1, -1) + b"\x00\x00" + struct.pack(">iqh", 1000, -1, -1) + b"\x00",
+    ]  # fmt: skip
+    for number in range(300):
+        body = bytearray(rng.choice(requests))
+        for _ in range(rng.randrange(1, 5)):
+            body[rng.randrange(4, len(body))] = rng.randrange(256)
+        if rng.random() < 0.3:
+            del body[rng.randrange(4, len(body)) :]
+        # Join waits for others by design; everything else must come back by itself.
+        body[4:8] = struct.pack(">i", number)
+        await answer_to(log, framed(bytes(body)))
+    assert await answer_to(log, framed(requests[0])) != b""
+
+
+async def test_a_client_that_sends_half_a_frame_and_goes_costs_nothing(log: EmbeddedLog) -> None:
+    for _ in range(20):
+        with socket.create_connection(tuple(log.address.split(":"))) as half:  # type: ignore[arg-type]
+            half.sendall(struct.pack(">i", 50_000_000) + b"x" * 1000)
+    assert await answer_to(log, framed(struct.pack(">hhih", 18, 0, 7, -1))) != b""
