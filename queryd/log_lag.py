@@ -144,7 +144,8 @@ class LogLag:
 def _topic_status(topic: str, applied: Offsets, ends: Offsets) -> dict[str, int]:
     keys = [key for key in applied if key[0] == topic]
     return {
-        "end": sum(ends.get(key, 0) for key in keys),
+        # What was applied after the last look was in the log too.
+        "end": sum(max(ends.get(key, 0), applied[key] + 1) for key in keys),
         "applied": sum(applied[key] + 1 for key in keys),
         "lag_records": sum(_missing(ends.get(key, 0), applied[key]) for key in keys),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -35,13 +36,27 @@ def remove_endpoints(data: Path) -> None:
 
 
 def read_endpoints(data: Path) -> Endpoints | None:
-    """The endpoints of the `tidal up` that serves `data`, or None when none is running there."""
+    """The endpoints of the `tidal up` that serves `data`, or None when none is running there.
+
+    A `tidal up` that was killed leaves the file behind; one whose processes are all gone counts as none.
+    """
     path = data / FILE_NAME
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Endpoints)
+        endpoints = msgspec.json.decode(path.read_bytes(), type=Endpoints)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:
         raise EndpointsError(
             f"{path} cannot be read: {error}; start `tidal up` again, it writes it anew"
         ) from error
+    return endpoints if any(_alive(pid) for pid in endpoints.pids.values()) else None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +47,20 @@ class StackPlan:
     queryds: int = 1
 
 
+def check_free(address: str, option: str) -> None:
+    """Raises StackError when something else listens at HOST:PORT: better said at once than by a child later."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            raise StackError(
+                f"cannot listen on {address}: {error.strerror}; stop what uses it, or choose another {option}"
+            ) from error
+
+
 class FolderClaim:
     """This folder belongs to one `tidal up`; the kernel ends the claim with the process, however it ends."""
 
@@ -75,6 +90,9 @@ class Stack:
     def __init__(self, plan: StackPlan, report: Report) -> None:
         self._plan = plan
         self._report = report
+        check_free(plan.http, "--http")
+        if plan.brokers is None:
+            check_free(plan.log, "--log")
         self._claim = FolderClaim(plan.data)
         remove_endpoints(plan.data)
         os.environ.update({k: v for k, v in _CHILD_ENVIRONMENT.items() if k not in os.environ})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from aiohttp import web
 
 from queryd.http.access import Keys, RateLimiter
 from queryd.http.metrics import HttpMetrics
+from queryd.http.restores import unfinished
 from queryd.http.shapes import Readiness
 from queryd.log_lag import Lag
 from queryd.reply import Reply
@@ -100,59 +102,26 @@ class Reader(Protocol):
         """What `tidal status` prints: lag, tables, freshness, versions."""
         ...
 
-    def readiness(self) -> ReadinessReport:
-        """Tables restored, lag under its bound?"""
-        ...
-
-
-class Writer(Protocol):
-    """The producer as the handlers use it; every call returns once the log has acknowledged."""
-
-    async def publish_columns(self, columns: EventColumns) -> Sequence[Position]: ...
-
-    async def put_entity(self, kind: str, id: str, record: Mapping[str, Any] | None) -> Position: ...
-
-    async def put_relationship(
-        self, type: str, src: str, dst: str, record: Mapping[str, Any] | None
-    ) -> Position: ...
-
-
-class LagWatch(Protocol):
-    """How far the tables are behind the log."""
-
-    def now(self) -> Lag: ...
-
-    def status(self) -> Mapping[str, Any]: ...
-
-
-@dataclass(slots=True)
-class Services:
-    """Everything that a handler may use. `lag_ms_max` is the lag beyond which /readyz says no."""
-
-    reader: Reader
-    writer: Writer
-    lag: LagWatch
-    lag_ms_max: int = 10_000
-    keys: Keys = field(default_factory=Keys)
-    limiter: RateLimiter = field(default_factory=lambda: RateLimiter(0.0))
-    metrics: HttpMetrics = field(default_factory=HttpMetrics)
-
-
-def readiness(offered: Services) -> Readiness:
+    def readiness(offered: Services) -> Readiness:
     """Tables restored and lag under its bound.
 
-    A log that does not answer leaves the lag unknown: what was ready keeps serving what it has, and /v1/status
-    says that the log is away.
+    Restores count until the first yes only: later they mean that partitions move between workers, and a daemon
+    that went away at each rebalance would be worse than one that says how old its answers are. A log that does
+    not answer leaves the lag unknown: what was ready keeps serving, and /v1/status says that the log is away.
     """
     report, lag = offered.reader.readiness(), offered.lag.now()
     why = list(report.why)
+    if not offered.was_ready:
+        why += unfinished(offered.reader.status().get("tables", {}), time.time_ns() // 1_000_000)
     if lag.behind_ms is not None and lag.behind_ms > offered.lag_ms_max:
         why.append(
             f"{lag.records:,} records and {lag.behind_ms:,} ms behind the log; "
             f"queryd.lag_ms_max is {offered.lag_ms_max:,}"
         )
+    ready = report.ready and not why
+    offered.was_ready = offered.was_ready or ready
     progress = {**report.progress, "lag_records": lag.records, "lag_ms": lag.behind_ms}
-    return Readiness(ready=report.ready and not why, why=why, progress=progress)
+    return Readiness(ready=ready, why=why, progress=progress)
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

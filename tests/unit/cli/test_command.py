@@ -50,7 +50,7 @@ def test_one_command_is_loaded_as_itself(name: str) -> None:
     ("arguments", "words"),
     [
         (["quary"], "query"),
-        (["query"], "TEXT"),
+        (["query"], "text"),
         (["query", "x", "--frobnicate"], "--frobnicate"),
         (["up", "--workers", "0"], "--workers"),
         (["schema", "validat"], "validate"),

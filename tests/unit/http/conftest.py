@@ -52,6 +52,7 @@ class FakeReader:
         self.applied = True
         self.readiness_now = FakeReadiness()
         self.edge: dict[str, Any] | None = None
+        self.worker: dict[str, Any] = {"written_ms": 1 << 60, "partitions": {"0": {}}}
 
     async def query(self, query: str | Mapping[str, Any], now_ms: int | None = None) -> Any:
         return self._answer("query", query, msgspec.convert(REPLY, Reply))

@@ -12,6 +12,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from queryd.http.openapi import openapi_document
+from queryd.http.restores import unfinished
 from queryd.http.routes import all_routes
 from queryd.http.shapes import ProblemDocument
 from queryd.log_lag import Lag
@@ -137,6 +138,44 @@ async def test_readiness_bounds_the_lag(client: Client, lag: FakeLag, behind: La
     reply = await client.get("/readyz")
     assert reply.status == status
     assert (await reply.json())["progress"]["lag_ms"] == behind.behind_ms
+
+
+async def test_readiness_waits_for_restores_once(client: Client, reader: FakeReader) -> None:
+    reader.worker["acquiring"] = [1, 2]
+    reply = await client.get("/readyz")
+    assert reply.status == 503
+    assert (await reply.json())["why"] == ["worker-0 acquires partitions 1, 2"]
+    reader.worker["acquiring"] = []
+    assert (await client.get("/readyz")).status == 200
+    reader.worker["acquiring"] = [1, 2]
+    assert (await client.get("/readyz")).status == 200
+
+
+RESTORING = {"0": {"rows": 1000, "remaining_s": 2.6}, "1": {"rows": 234, "remaining_s": None}}
+
+
+@pytest.mark.parametrize(
+    ("workers", "why"),
+    [
+        ({}, ["no worker holds a partition yet"]),
+        ({"w": {"written_ms": 1_000, "partitions": {"0": {}}}}, ["no worker holds a partition yet"]),
+        ({"w": {"written_ms": 90_000, "partitions": {"0": {}}}}, []),
+        (
+            {"w": {"written_ms": 90_000, "partitions": {}, "restoring": RESTORING}},
+            ["w restores 2 partitions: 1,234 rows so far, about 3 s left"],
+        ),
+        (
+            {
+                "w": {"written_ms": 90_000, "partitions": {"0": {}}},
+                "v": {"written_ms": 90_000, "acquiring": [7]},
+            },
+            ["v acquires partitions 7"],
+        ),
+    ],
+)
+def test_unfinished_restores(workers: dict[str, Any], why: list[str]) -> None:
+    """Read at 100 s: a status of second 1 is of a worker that is gone."""
+    assert unfinished(workers, now_ms=100_000) == why
 
 
 async def test_status(client: Client) -> None:

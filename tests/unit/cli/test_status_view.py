@@ -1,0 +1,73 @@
+"""The status as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from queryd.http.shapes import Readiness, Status
+from tidal.cli.status_view import flat, render
+
+WORKER: dict[str, Any] = {
+    "pid": 42,
+    "memory_bytes_max": 200 << 20,
+    "partitions": {"0": {"rows_uncheckpointed": 3}, "1": {"rows_uncheckpointed": 4}},
+    "restoring": {},
+    "shards": {"0": {"events": 1000, "duplicates": 1}, "1": {"events": 234, "duplicates": 0}},
+    "tables": {"items": {"rows": 77, "bytes": 1 << 20}},
+    "flush_ms": 1.5,
+}
+LOG: dict[str, Any] = {
+    "reachable": True,
+    "fault": None,
+    "lag_records": 12345,
+    "lag_ms": 900,
+    "topics": {"tidal.signals": {"end": 20000, "applied": 7655, "lag_records": 12345}},
+}
+
+
+def shown(state: Status, readiness: Readiness) -> str:
+    """The text on a wide terminal without colours."""
+    console = Console(width=200, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(render(state, readiness))
+    return capture.get()
+
+
+def status(**changes: Any) -> Status:
+    """A status."""
+    given: dict[str, Any] = {
+        "version": "1.2.3", "ready": True, "log": LOG, "engine": {"text": {"waiting": 5}},
+        "workers": {"worker-0": WORKER}, "rejected": {"unknown_kind": 4, "id_empty": 9}, "http": {"requests": 8},
+    }  # fmt: skip
+    return Status(**(given | changes))
+
+
+def test_everything_is_shown() -> None:
+    text = shown(status(), Readiness(True, [], {}))
+    assert text.startswith("ready · version 1.2.3 · 900 ms behind the log")
+    for word in ("tidal.signals", "12,345", "worker-0", "1,234", "200", "text.waiting", "unknown_kind", "77"):
+        assert word in text
+    assert text.index("id_empty") < text.index("unknown_kind")
+
+
+def test_reasons_come_first() -> None:
+    text = shown(status(ready=False), Readiness(False, ["tables are being read"], {}))
+    assert text.splitlines()[0].startswith("not ready")
+    assert "tables are being read" in text.splitlines()[1]
+
+
+def test_a_log_that_is_away() -> None:
+    away = {"reachable": False, "fault": "connection refused", "topics": {}}
+    text = shown(status(log=away), Readiness(True, [], {}))
+    assert "the log does not answer: connection refused" in text
+
+
+def test_before_any_worker_has_written() -> None:
+    text = shown(status(log={}, engine={}, workers={"worker-0": {}}, rejected={}), Readiness(True, [], {}))
+    assert "worker-0" in text
+
+
+def test_flat() -> None:
+    assert flat({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}

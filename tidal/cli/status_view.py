@@ -1,0 +1,124 @@
+"""The status as tables for a terminal. Pure: takes what /v1/status and /readyz said, prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from queryd.http.shapes import Readiness, Status
+from tidal.cli.output import shown
+
+MIB = 1 << 20
+
+
+def render(state: Status, readiness: Readiness) -> RenderableType:
+    """Everything, the most important first."""
+    parts: list[RenderableType] = [_headline(state, readiness), _log(state.log)]
+    if state.workers:
+        parts.append(_workers(state.workers))
+    tables = _tables(state.workers)
+    if tables is not None:
+        parts.append(tables)
+    parts.append(_pairs("query engine", flat(state.engine)))
+    if state.rejected:
+        rows = sorted(state.rejected.items(), key=lambda entry: -entry[1])
+        parts.append(_table("refused records", ("reason", "records"), rows))
+    parts.append(_pairs("http", state.http))
+    return Group(*parts)
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree of mappings as dotted names and values."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def _headline(state: Status, readiness: Readiness) -> Text:
+    text = Text("ready" if readiness.ready else "not ready", "bold green" if readiness.ready else "bold red")
+    text.append(f" · version {state.version}", "default")
+    if not state.log.get("reachable", True):
+        text.append(f" · the log does not answer: {state.log.get('fault')}", "bold yellow")
+    elif state.log.get("lag_records"):
+        text.append(f" · {shown(state.log['lag_ms'])} ms behind the log", "default")
+    for why in readiness.why:
+        text.append(f"\n  {why}", "default")
+    return text
+
+
+def _log(log: Mapping[str, Any]) -> Table:
+    topics = log.get("topics", {})
+    rows = [(name, topic["end"], topic["applied"], topic["lag_records"]) for name, topic in topics.items()]
+    return _table("log", ("topic", "end", "applied", "lag (records)"), rows)
+
+
+def _workers(workers: Mapping[str, Any]) -> Table:
+    columns = (
+        "worker", "pid", "partitions", "restoring", "events", "duplicates", "late", "parked",
+        "rows not checkpointed", "flush (ms)", "checkpoint (ms)", "memory (MiB)",
+    )  # fmt: skip
+    return _table("workers", columns, [_worker(name, worker) for name, worker in workers.items()])
+
+
+def _worker(name: str, worker: Mapping[str, Any]) -> Sequence[Any]:
+    partitions, shards = worker.get("partitions", {}), worker.get("shards", {})
+    memory = worker.get("memory_bytes_max")
+    return (
+        name,
+        worker.get("pid"),
+        len(partitions),
+        len(worker.get("restoring", {})),
+        _sum(shards, "events"),
+        _sum(shards, "duplicates"),
+        _sum(shards, "late"),
+        _sum(shards, "parked"),
+        _sum(partitions, "rows_uncheckpointed"),
+        worker.get("flush_ms"),
+        worker.get("checkpoint_ms"),
+        None if memory is None else memory // MIB,
+    )
+
+
+def _tables(workers: Mapping[str, Any]) -> Table | None:
+    """Sizes of tables, where the workers report them."""
+    rows = [
+        (worker, name, *(_size(size)))
+        for worker, status in workers.items()
+        for name, size in sorted(status.get("tables", {}).items())
+    ]
+    return _table("tables", ("worker", "table", "rows", "MiB"), rows) if rows else None
+
+
+def _size(size: Mapping[str, Any] | int) -> tuple[int | None, float]:
+    if isinstance(size, int):
+        return None, size / MIB
+    return size.get("rows"), size.get("bytes", 0) / MIB
+
+
+def _sum(entries: Mapping[str, Mapping[str, Any]], name: str) -> int | None:
+    values = [entry[name] for entry in entries.values() if name in entry]
+    return sum(values) if values else None
+
+
+def _pairs(title: str, values: Mapping[str, Any]) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in values.items():
+        table.add_row(name, shown(value))
+    return table
+
+
+def _table(title: str, columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(shown(value) for value in row))
+    return table
