@@ -125,8 +125,21 @@ class Engine:
         self._loaded = False
         self.queries = 0
 
-    async def start(self) -> None:
-        """Read the tables and begin to follow them; queries are answered once it returns."""
+    @property
+    def hot(self) -> HotColumns:
+        """The columns, for benchmarks and tests."""
+        return self._hot
+
+    @property
+    def feeder(self) -> Feeder:
+        """What keeps them current, for benchmarks and tests."""
+        return self._feeder
+
+    async def start(self, *, follow: bool = True) -> None:
+        """Read the tables and begin to follow them; queries are answered once it returns.
+
+        ``follow`` False leaves each step to the caller: ``feeder.step`` and ``index_everything``.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._cursors = CursorCodec(_cursor_key(self._folder / "cursor.key"))
         self._text.open()
@@ -135,6 +148,8 @@ class Engine:
         self._text.scanned()
         self._vectors.scanned()
         self._loaded = True
+        if not follow:
+            return
         for name, work in (
             ("feeder", self._feeder.run()),
             ("text", self._text.run()),
@@ -143,6 +158,12 @@ class Engine:
             task = asyncio.create_task(work, name=f"queryd {name}")
             task.add_done_callback(self._ended)
             self._tasks.append(task)
+
+    async def index_everything(self) -> None:
+        """Work until both indexes hold every record; for an engine that does not follow by itself."""
+        for follower in (self._text, self._vectors):
+            while not follower.current:
+                await follower.step()
 
     async def stop(self) -> None:
         """Stop following, and leave the indexes committed on disk."""

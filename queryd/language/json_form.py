@@ -19,7 +19,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from queryd.errors import LimitExceeded, QueryError, nearest_name
+from queryd.errors import LimitExceeded, NotServed, QueryError, nearest_name
 from queryd.language.ast import Entities, Query, ScopeKind, Within
 from queryd.language.parse import DEPTH_MAX, diversity_of, from_predicate_error, parse_time
 from schemas.errors import PredicateError
@@ -36,6 +36,8 @@ def from_json(document: Mapping[str, Any], *, depth_max: int = DEPTH_MAX) -> Que
         QueryError: a key, type or value that is not the form's; ``path`` names the key.
         LimitExceeded: a predicate deeper than ``depth_max``.
     """
+    if "suggest" in document:
+        raise NotServed("SUGGEST is not served yet", expected=['"retrieve"', '"search"'], path="suggest")
     unknown = [key for key in document if key not in _FIELDS]
     if unknown:
         raise QueryError(
