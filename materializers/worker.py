@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +36,7 @@ from materializers.tables.cadence import Pace
 from materializers.tables.changelog import ChangelogTopics
 from materializers.tables.database import Database, DatabaseSettings
 from materializers.tables.owner import OwnerSettings, TableOwner
-from materializers.tables.partition import Shard
+from materializers.tables.partition import PartitionState, Shard
 from schemas.default import default_schema
 from schemas.errors import TidalError
 from schemas.loading import load_schema
@@ -116,6 +117,7 @@ class Worker:
         self._registry = registry or default_registry()
         self._folder = worker_folder(Path(settings.data), name)
         self._stop = asyncio.Event()
+        self._fold_cpu_s = dict.fromkeys(SOURCES, 0.0)
         self._started_s = time.monotonic()
         tables = tables_of(self._registry)
         self._database = Database(
@@ -208,18 +210,22 @@ class Worker:
             for records in _slices(event.value):
                 await self._owner.room()
                 await self._forwarder.room()
-                if scope is Scope.ITEM:
-                    events = shard.fold(message.topic, records) if self._owner.current(state) else 0
-                else:  # it sends to other partitions, so not while a flush waits for what was sent
-                    async with self._owner.forward_gate:
-                        events = shard.fold(message.topic, records) if self._owner.current(state) else 0
-                if not self._owner.current(state):
-                    return
-                self._owner.folded(state, events)
+                # What sends to other partitions must not run while a flush waits for what was sent.
+                async with nullcontext() if scope is Scope.ITEM else self._owner.forward_gate:
+                    if not self._owner.current(state):
+                        return
+                    self._fold(state, shard, message.topic, records)
                 await asyncio.sleep(0)
-            self._owner.batch_folded(state, event)
+            if self._owner.current(state):
+                self._owner.batch_folded(state, event)
 
         return fold_batch
+
+    def _fold(self, state: PartitionState, shard: Shard, topic: str, records: Sequence[Any]) -> None:
+        started_s = time.thread_time()
+        events = shard.fold(topic, records)
+        self._fold_cpu_s[shard.scope] += time.thread_time() - started_s
+        self._owner.folded(state, events)
 
     def _shards_of(self, partition: int) -> Mapping[Scope, Shard]:
         rows = self._database.rows(partition)
@@ -274,6 +280,8 @@ class Worker:
                 "profiles": len(context.profiles),
             },
             "cards": len(context.cards),
+            "fold_cpu_s": {scope.value: round(spent, 3) for scope, spent in self._fold_cpu_s.items()},
+            "process_cpu_s": round(time.process_time(), 2),
             "forwarded": {"entries": self._forwarder.entries, "rerouted": self._forwarder.rerouted},
             **self._owner.status(),
             "shards": {
@@ -362,7 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         schema = load_schema(Path(settings.site.schema)) if settings.site.schema else default_schema()
         run_worker(settings, schema, settings.worker.name, on_ready=lambda: print("ready", flush=True))
     except TidalError as error:
-        logger.error("%s", error)
+        print(error, file=sys.stderr)
         return 1
     return 0
 

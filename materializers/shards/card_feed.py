@@ -1,7 +1,7 @@
 """Feeds the worker's item cards: every partition of ``tidal.items``, outside of the group.
 
-The user shard needs creator and embedding of any item, whichever partition its record is in. The cards are read to
-the topic's end before the first event is folded, then kept up to date.
+The user shard needs creator and embedding of any item, whichever partition its record is in. The cards are
+read to the topic's end before the first event is folded, then kept up to date.
 """
 
 from __future__ import annotations
@@ -29,14 +29,18 @@ logger = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.2
 _RECORDS_AT_ONCE: Final = 500
-"""Decoding an embedding of 384 dimensions takes about 50 us: this bounds one stop of the event loop to 25 ms."""
+"""Decoding an embedding of 384 dimensions takes about 50 us: this bounds one stop of the event loop to 25
+ms.
+"""
 _SAVE_EVERY_S: Final = 30.0
 
 
 def open_cards(
     folder: Path, brokers: str, schema: Schema, items: Interner, creators: Interner
 ) -> tuple[ItemCards, WholeTopicReader]:
-    """The cards of the last run and a reader that goes on where they end; both new if the log was replaced."""
+    """The cards of the last run and a reader that goes on where they end; both new if the log was
+    replaced.
+    """
     cards = ItemCards(folder, schema, items, creators)
     try:
         return cards, WholeTopicReader(brokers, ITEMS, cards.next_offsets)

@@ -1,14 +1,14 @@
 """Drops an event that was already counted: same kind, item, user and second, inside the dedup horizon.
 
-**Digest.** 24 bytes made of BLAKE3s that exist anyway: EntityId of the user (8), EntityId of the item (8), code of
-the signal (4), second of the event (4). Two events have the same digest exactly if they agree in all four, up
-to collisions of ids, which are refused elsewhere; nothing is hashed for each event.
+**Digest.** 24 bytes made of BLAKE3s that exist anyway: EntityId of the user (8), EntityId of the item (8),
+code of the signal (4), second of the event (4). Two events have the same digest exactly if they agree in all
+four, up to collisions of ids, which are refused elsewhere; nothing is hashed for each event.
 
-**Horizon.** Two generations. The *epoch* of an event is ``record_ts_ms // generation_ms`` with the log's time of
-its record; a partition's epoch is the highest seen so far. When it rises by one, the current generation becomes
-the previous one; when it rises by more, both are forgotten. An event is a duplicate if its digest is in
-either; else it enters the current one. A generation that is full rotates before the next digest enters it.
-All of it depends on the order of events in the log alone, not on batches or clocks.
+**Horizon.** Two generations. The *epoch* of an event is ``record_ts_ms // generation_ms`` with the log's
+time of its record; a partition's epoch is the highest seen so far. When it rises by one, the current
+generation becomes the previous one; when it rises by more, both are forgotten. An event is a duplicate if
+its digest is in either; else it enters the current one. A generation that is full rotates before the next
+digest enters it. All of it depends on the order of events in the log alone, not on batches or clocks.
 """
 
 from __future__ import annotations

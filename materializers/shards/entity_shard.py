@@ -1,4 +1,6 @@
-"""The entity shard of one partition: records of the compacted topics, and the profile records that they cause."""
+"""The entity shard of one partition: records of the compacted topics, and the profile records that they
+cause.
+"""
 
 from __future__ import annotations
 

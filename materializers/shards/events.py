@@ -1,4 +1,6 @@
-"""Accepted events of one source partition between the steps of the user shard: wids and numbers, no strings."""
+"""Accepted events of one source partition between the steps of the user shard: wids and numbers, no
+strings.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ I64 = npt.NDArray[np.int64]
 
 @dataclass(slots=True)
 class Events:
-    """n events. ``item`` and ``user`` are wids, ``signal`` the dense index, ``offset`` that of the source record,
-    ``record_ts_ms`` the log's time at which the event was first acknowledged.
+    """n events. ``item`` and ``user`` are wids, ``signal`` the dense index, ``offset`` that of the source
+    record, ``record_ts_ms`` the log's time at which the event was first acknowledged.
     """
 
     item: U32

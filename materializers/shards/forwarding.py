@@ -1,11 +1,12 @@
-"""Sends what other partitions must know: re-keyed entries, events found on a wrong partition, profile records.
+"""Sends what other partitions must know: re-keyed entries, events found on a wrong partition, profile
+records.
 
 The rule of exactly-once re-keying: entries of one source record for one destination are never split over two
-forwarded records; each destination hears how far every source partition has been forwarded (``through``), also when
-nothing came of it; the receiver drops what is at or below the mark it holds. For a mark to mean that nothing
-below is missing, this producer keeps order, never gives up (``message.timeout.ms=0``) and the worker stops if a
-delivery fails after all: a gap would let the mark pass lost entries. No fence is needed: a zombie sends the same
-entries as its successor, from its own last checkpoint on, without gaps.
+forwarded records; each destination hears how far every source partition has been forwarded (``through``),
+also when nothing came of it; the receiver drops what is at or below the mark it holds. For a mark to mean
+that nothing below is missing, this producer keeps order, never gives up (``message.timeout.ms=0``) and the
+worker stops if a delivery fails after all: a gap would let the mark pass lost entries. No fence is needed: a
+zombie sends the same entries as its successor, from its own last checkpoint on, without gaps.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 _LINGER_S: Final = 0.003
-"""Batches of several partitions arrive together; waiting this long packs them into one record a destination."""
+"""Batches of several partitions arrive together; waiting this long packs them into one record a
+destination.
+"""
 _ENTRIES_NOW: Final = 4_096
 """Beyond so many entries there is nothing to gain from waiting."""
 _ENTRIES_MAX: Final = 40_000
@@ -269,7 +272,7 @@ class Forwarder:
     def _produce(
         self, topic: str, partition: int, key: bytes | None, value: bytes, kind: bytes | None
     ) -> None:
-        headers = [(TYPE_HEADER, kind)] if kind is not None else None
+        headers: Any = [(TYPE_HEADER, kind)] if kind is not None else None
         self._producer.produce(
             topic, partition=partition, key=key, value=value, headers=headers, on_delivery=self._delivered
         )

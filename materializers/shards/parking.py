@@ -1,15 +1,16 @@
 """Events that wait for their item's record, and the offset at which each such record became visible.
 
-Two topics have no common order, so the partition makes one: events on an item without a card are parked; when the
-card is first seen, with ``a`` the last applied offset of ``tidal.signals``, they are applied *at* ``a``, in log
-order, and the row ``arrivals[item] = a`` is written in the same flush. The serial order is then known: the event
-at offset ``o`` is applied at ``o`` if ``o > a``, else at ``a``. An item without a row in ``arrivals`` had
-nothing parked: each of its events is applied at its own offset, unless its rows in ``parked`` say that it waits.
+Two topics have no common order, so the partition makes one: events on an item without a card are parked;
+when the card is first seen, with ``a`` the last applied offset of ``tidal.signals``, they are applied *at*
+``a``, in log order, and the row ``arrivals[item] = a`` is written in the same flush. The serial order is
+then known: the event at offset ``o`` is applied at ``o`` if ``o > a``, else at ``a``. An item without a row
+in ``arrivals`` had nothing parked: each of its events is applied at its own offset, unless its rows in
+``parked`` say that it waits.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -104,7 +105,9 @@ class Parking:
         return np.fromiter(self._waiting, dtype=np.uint32, count=len(self._waiting))
 
     def park(self, events: Events) -> None:
-        """Let events wait, in log order. What exceeds the bound is counted and moves nothing that needs a card."""
+        """Let events wait, in log order. What exceeds the bound is counted and moves nothing that needs a
+        card.
+        """
         columns = (
             events.offset,
             events.user,
@@ -124,7 +127,9 @@ class Parking:
             self._size += 1
 
     def release(self, items: npt.NDArray[np.uint32], applied: int) -> Events:
-        """The events of ``items``, whose cards have come, in log order; they are applied at offset ``applied``."""
+        """The events of ``items``, whose cards have come, in log order; they are applied at offset
+        ``applied``.
+        """
         released: list[tuple[int, _Parked]] = []
         for item in items.tolist():
             parked = self._waiting.pop(item)
@@ -187,7 +192,7 @@ class Parking:
 
 
 def _events(released: list[tuple[int, _Parked]]) -> Events:
-    def column(dtype: type, position: int) -> npt.NDArray[np.generic]:
+    def column(dtype: type, position: int) -> npt.NDArray[Any]:
         return np.array([parked[position] for _, parked in released], dtype=dtype)
 
     return Events(

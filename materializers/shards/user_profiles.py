@@ -1,7 +1,7 @@
 """The cohort profile of each user of a partition, moved by profile records alone, in log order.
 
-Two topics have no common order, so ``tidal.users`` cannot say which events a change of region precedes; a record in
-the user's own partition of ``tidal.signals`` can. A replay stamps every event as the first run did.
+Two topics have no common order, so ``tidal.users`` cannot say which events a change of region precedes; a
+record in the user's own partition of ``tidal.signals`` can. A replay stamps every event as the first run did.
 """
 
 from __future__ import annotations

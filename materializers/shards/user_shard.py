@@ -1,8 +1,8 @@
 """The user shard of one partition: records of ``tidal.signals`` become one batch of accepted events.
 
-In order: skip what is applied; decode; take in events that other partitions found misplaced; send away those that
-are misplaced here; drop duplicates; stamp each user's cohort profile; let events wait for their item's record;
-hand the batch to the views; forward it to the items' partitions.
+In order: skip what is applied; decode; take in events that other partitions found misplaced; send away those
+that are misplaced here; drop duplicates; stamp each user's cohort profile; let events wait for their item's
+record; hand the batch to the views; forward it to the items' partitions.
 """
 
 from __future__ import annotations
@@ -197,7 +197,8 @@ class UserShard:
         known = np.array([kind in index for kind in columns.kinds], dtype=bool)[columns.kind[rows]]
         if not known.all():
             self._rejects.count("unknown_kind", int((~known).sum()))
-        return rows[known]
+        kept: I64 = rows[known]
+        return kept
 
     def _events_of(self, columns: EventColumns, rows: I64, record: Any, record_ts_ms: I64) -> Events:
         """Events that arrived in one re-routed record: they count at that record's offset."""

@@ -1,1 +1,3 @@
-"""The table layer: one RocksDB for each worker, fenced checkpoints to changelog topics, restore, change feed."""
+"""The table layer: one RocksDB for each worker, fenced checkpoints to changelog topics, restore, change
+feed.
+"""

@@ -15,14 +15,16 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     interval_min_s: float
-    rest_per_run: float = 2.0
+    rest_per_run: float = 4.0
     interval_max_s: float = 10.0
 
 
 FLUSH_PACE = Pace(interval_min_s=0.020)
 """20 ms keeps acknowledged-to-visible far below 100 ms; a flush of a few rows takes about 1 ms."""
 CHECKPOINT_PACE = Pace(interval_min_s=0.250)
-"""A transaction costs the log several round trips for each partition; 250 ms loses 5 % of throughput to it."""
+"""A transaction costs the log several round trips for each partition; 250 ms loses 5 % of throughput to
+it.
+"""
 
 
 class Cadence:

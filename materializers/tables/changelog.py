@@ -2,16 +2,18 @@
 
 The order of a checkpoint, each step only after the one before:
 
-1. **flush**: rows, applied offsets and names of pending rows are in the worker's database, in one write batch;
-2. **attempt**: the new checkpoint's id is on the disk, so that a crash after step 4 can be told from one before;
+1. **flush**: rows, applied offsets and names of pending rows are in the worker's database, in one write
+batch;
+2. **attempt**: the new checkpoint's id is on the disk, so that a crash after step 4 can be told from one
+before;
 3. **begin**: dead letters and rows are produced, the ownership record (with the id as lineage) last;
 4. **commit**: the transaction is committed; a former owner cannot get here, its producer is fenced;
 5. **acknowledge**: the source offsets that the rows contain are released to Faust, if the partition is still
    the same object: after a rebalance it may have a successor;
 6. **lineage**: id on the disk as confirmed, pending rows deleted.
 
-This module does 3 and 4, in a thread; ``owner`` does the rest on the event loop. One producer writes all three
-changelog topics of a partition and the dead-letter topic: one fence, one commit.
+This module does 3 and 4, in a thread; ``owner`` does the rest on the event loop. One producer writes all
+three changelog topics of a partition and the dead-letter topic: one fence, one commit.
 """
 
 from __future__ import annotations
@@ -218,6 +220,7 @@ class ChangelogWriter:
 
     def _lost(self, cause: KafkaException) -> PartitionLostError:
         return PartitionLostError(
-            f"partition {self._partition}: the changelog's writer was fenced or broken ({cause.args[0].name()}: "
-            f"{cause.args[0].str()}); another worker owns the partition, or this one must acquire it again"
+            f"partition {self._partition}: the changelog's writer was fenced or broken ("
+            f"{cause.args[0].name()}: {cause.args[0].str()}); another worker owns the partition, or this one "
+            "must acquire it again"
         )

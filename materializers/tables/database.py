@@ -48,7 +48,8 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes of one worker's RocksDB.
 
     Attributes:
-        memtable_bytes: of one column family. A reader replays the unflushed log when it opens, so it is modest.
+        memtable_bytes: of one column family. A reader replays the unflushed log when it opens, so it is
+            modest.
         block_cache_bytes: shared by all tables.
         wal_bytes_max: bounds the replay even when a table is hardly written.
     """
@@ -190,7 +191,9 @@ Rows = dict[str, dict[bytes, bytes | None]]
 
 
 class PartitionWriter:
-    """``RowWriter`` of one partition and one flush: into the write batch, and remembered for the changelog."""
+    """``RowWriter`` of one partition and one flush: into the write batch, and remembered for the
+    changelog.
+    """
 
     def __init__(self, database: Database, batch: WriteBatch, partition: int) -> None:
         self._database = database

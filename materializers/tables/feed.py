@@ -1,4 +1,5 @@
-"""The change feed: one row for each flush with the hot values that changed, for readers that keep columns in RAM.
+"""The change feed: one row for each flush with the hot values that changed, for readers that keep columns in
+RAM.
 
 A row of table ``changes`` has the flush's number as its key, u64 big endian, so that a reader scans from the
 last number it has seen. Rows are trimmed after a while; a reader that finds a hole must read the tables anew.
@@ -28,7 +29,9 @@ class OwnershipChange(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Section(msgspec.Struct, frozen=True, array_like=True):
-    """What one view of one partition says about a flush; encoders and decoders are in ``materializers.rows``."""
+    """What one view of one partition says about a flush; encoders and decoders are in
+    ``materializers.rows``.
+    """
 
     name: str
     partition: int

@@ -1,13 +1,14 @@
 """Where a table's row is in RocksDB: few column families, tables told apart by the key.
 
-A reader's catch-up costs about half a millisecond *for each column family*, with the GIL held (measured: 22 families
-10 ms, 6 families 2.4 ms), and it runs every few milliseconds. So there are two, and the tables of the views share one:
+A reader's catch-up costs about half a millisecond *for each column family*, with the GIL held (measured: 22
+families 10 ms, 6 families 2.4 ms), and it runs every few milliseconds. So there are two, and the tables of
+the views share one:
 
-* ``default``: ``[partition u16 BE][code of the table u32 BE][row key]``; what follows the partition is also the key in
-  the changelog. A partition is one range.
-* ``state``: ``[code u32 BE][partition u16 BE][row key]``: what the runtime keeps of each partition, and the change feed.
-  A table is one range, so that a reader finds all partitions at once, and short-lived rows stay out of the way of
-  long-lived ones.
+* ``default``: ``[partition u16 BE][code of the table u32 BE][row key]``; what follows the partition is also
+  the key in the changelog. A partition is one range.
+* ``state``: ``[code u32 BE][partition u16 BE][row key]``: what the runtime keeps of each partition, and the
+  change feed. A table is one range, so that a reader finds all partitions at once, and short-lived rows stay
+  out of the way of long-lived ones.
 """
 
 from __future__ import annotations

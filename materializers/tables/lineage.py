@@ -1,7 +1,7 @@
 """Whether the rows on a disk may be kept: only if the changelog's last checkpoint is their ancestor.
 
-"Newest offset wins" is not enough. A worker that was stopped past its session and continued (a zombie) has rows of
-a future that another owner has replaced; offsets cannot tell, ids of checkpoints can.
+"Newest offset wins" is not enough. A worker that was stopped past its session and continued (a zombie) has
+rows of a future that another owner has replaced; offsets cannot tell, ids of checkpoints can.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What a partition knows about itself: how far it has applied its sources, and whose descendant its rows are."""
+"""What a partition knows about itself: how far it has applied its sources, and whose descendant its rows
+are.
+"""
 
 from __future__ import annotations
 

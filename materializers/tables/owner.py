@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Event as ThreadEvent
 from typing import Any, Final, Protocol, TypeVar
 
@@ -65,14 +66,15 @@ class OwnerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         events_unflushed_max: folded into memory, not on disk.
-        rows_uncheckpointed_max: on disk, in no checkpoint. Beyond either, no further batch is taken.
+        bytes_uncheckpointed_max: of rows on disk and in no checkpoint, a row counted at each flush. Beyond
+            either, no further batch is taken.
         feed_keep_s: how long a reader of the change feed may sleep before it has to read the tables anew.
     """
 
     flush_pace: Pace = FLUSH_PACE
     checkpoint_pace: Pace = CHECKPOINT_PACE
-    events_unflushed_max: int = 400_000
-    rows_uncheckpointed_max: int = 400_000
+    events_unflushed_max: int = 1_000_000
+    bytes_uncheckpointed_max: int = 256 << 20
     feed_keep_s: float = 60.0
 
 
@@ -111,6 +113,7 @@ class OwnerCounts(msgspec.Struct):
     flushes: int = 0
     checkpoints: int = 0
     checkpoint_rows: int = 0
+    flush_cpu_s: float = 0.0
 
 
 class TableOwner:
@@ -125,7 +128,9 @@ class TableOwner:
         forwards: Forwards,
         settings: OwnerSettings | None = None,
     ) -> None:
-        """``shards_of`` builds the three shards of a partition, empty; ``sources`` names each shard's topics."""
+        """``shards_of`` builds the three shards of a partition, empty; ``sources`` names each shard's
+        topics.
+        """
         self._database = database
         self._topics = topics
         self._sources = sources
@@ -148,10 +153,13 @@ class TableOwner:
         self._folded = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._no_room = asyncio.Event()
         self._flush_lock = asyncio.Lock()
         self._checkpoint_lock = asyncio.Lock()
         self.forward_gate = asyncio.Lock()
-        """Held while a slice is folded that sends to other partitions, and while a flush waits for those sends."""
+        """Held while a slice is folded that sends to other partitions, and while a flush waits for those
+        sends.
+        """
         self._feed_times: list[tuple[float, int]] = []
         self._feed_trimmed = 0
         self.restores: dict[int, RestoreProgress] = {}
@@ -216,7 +224,7 @@ class TableOwner:
             "ready": state.ready,
             "lost": state.lost_s is not None,
             "generation": state.ownership.generation,
-            "rows_uncheckpointed": state.row_count(),
+            "bytes_uncheckpointed": state.row_bytes,
             "events_unflushed": state.events_unflushed,
             "applied": {topic: state.shards[scope].applied(topic) for topic, scope in self._scope_of.items()},
         }
@@ -314,8 +322,9 @@ class TableOwner:
                 await self._forwards.delivered()
                 states = [state for state in self.states() if state.dirty]
                 if states:
-                    started_s = time.monotonic()
+                    started_s, cpu_s = time.monotonic(), time.thread_time()
                     self._flush_now(states)
+                    self.counts.flush_cpu_s += time.thread_time() - cpu_s
                     self._flush_cadence.ran(started_s, time.monotonic())
 
     def _flush_now(self, states: Sequence[PartitionState]) -> None:
@@ -420,12 +429,14 @@ class TableOwner:
             await asyncio.wait([before])
         while epoch == self._epoch:
             try:
-                return await self._acquire(partition, epoch)
+                await self._acquire(partition, epoch)
             except AcquisitionStoppedError as error:
                 logger.info("%s", error)
-                return None
+                return
             except (PartitionLostError, CheckpointAbortedError, KafkaException) as error:
                 logger.warning("partition %d: acquiring failed (%s); trying again", partition, error)
+            else:
+                return
             await asyncio.sleep(_RETRY_S)
 
     async def _acquire(self, partition: int, epoch: int) -> None:
@@ -529,7 +540,7 @@ class TableOwner:
 
     def _check_epoch(self, partition: int, epoch: int) -> None:
         if epoch != self._epoch:
-            raise AcquisitionStoppedError(f"partition {partition}: a newer rebalance began while it was acquired")
+            raise AcquisitionStoppedError(f"partition {partition}: overtaken by a newer rebalance")
 
     # -- background ---------------------------------------------------------------------------------
 
@@ -547,9 +558,9 @@ class TableOwner:
 
     async def _rest(self, seconds: float) -> None:
         """Sleep, but not while folding stands still for want of a checkpoint."""
-        until_s = time.monotonic() + seconds
-        while self._room.is_set() and (left_s := until_s - time.monotonic()) > 0:
-            await asyncio.sleep(min(left_s, _TICK_S))
+        if self._room.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._no_room.wait(), seconds)
 
     async def _watch_lost(self) -> None:
         while True:
@@ -557,21 +568,23 @@ class TableOwner:
             for partition, state in self._partitions.items():
                 if state.lost_s is not None and time.monotonic() - state.lost_s > _LOST_LEAVE_S:
                     raise PartitionLostError(
-                        f"partition {partition}: its writer was fenced {_LOST_LEAVE_S:.0f} s ago and no rebalance "
-                        "took it away; the worker leaves the group and starts again"
+                        f"partition {partition}: its writer was fenced {_LOST_LEAVE_S:.0f} s ago and no "
+                        "rebalance took it away; the worker leaves the group and starts again"
                     )
 
     def _check_room(self) -> None:
         states = self._partitions.values()
         unflushed = sum(state.events_unflushed for state in states)
-        waiting = sum(state.row_count() for state in states)
+        waiting = sum(state.row_bytes for state in states)
         if (
             unflushed < self._settings.events_unflushed_max
-            and waiting < self._settings.rows_uncheckpointed_max
+            and waiting < self._settings.bytes_uncheckpointed_max
         ):
             self._room.set()
+            self._no_room.clear()
         else:
             self._room.clear()
+            self._no_room.set()
 
     def _spawn(self, work: Awaitable[None]) -> asyncio.Future[None]:
         task = asyncio.ensure_future(work)

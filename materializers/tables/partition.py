@@ -1,4 +1,5 @@
-"""The state of one owned partition: its three shards, what they have applied and what no checkpoint holds yet.
+"""The state of one owned partition: its three shards, what they have applied and what no checkpoint holds
+yet.
 
 One object for each acquisition. A rebalance that takes the partition away drops the object; work that was in
 flight for it finds that it is no longer the current one and changes nothing.
@@ -54,7 +55,7 @@ class PartitionState:
     Attributes:
         ready: records may be folded.
         lost_s: monotonic time at which its writer turned out to be fenced; None while it is not.
-        rows, letters: flushed, in no checkpoint yet.
+        rows, letters: flushed, in no checkpoint yet. row_bytes: of their values, each counted at each flush.
         flushed: number of the last flush that ``rows`` contain.
         batches: Faust events folded whole since the last flush, and those flushed: to acknowledge.
         events_unflushed, dirty: folded since the last flush.
@@ -68,6 +69,7 @@ class PartitionState:
     ready: bool = False
     lost_s: float | None = None
     rows: Rows = field(default_factory=dict)
+    row_bytes: int = 0
     letters: list[Letter] = field(default_factory=list)
     flushed: int = 0
     folded_batches: list[Any] = field(default_factory=list)
@@ -77,15 +79,13 @@ class PartitionState:
     gap: dict[str, tuple[int, int]] = field(default_factory=dict)
     checkpointing: bool = False
 
-    def row_count(self) -> int:
-        return sum(map(len, self.rows.values()))
-
     def needs_checkpoint(self) -> bool:
         return bool(self.rows or self.letters or self.flushed_batches)
 
     def merge_rows(self, rows: Rows) -> None:
         """Take in the rows of a flush; a later value of a row replaces an earlier one."""
         for table, changed in rows.items():
+            self.row_bytes += sum(len(value) for value in changed.values() if value is not None)
             known = self.rows.get(table)
             if known is None:
                 self.rows[table] = dict(changed)
@@ -103,8 +103,8 @@ class PartitionState:
     def begin_checkpoint(self, *, claim: bool = False) -> tuple[Checkpoint, list[Any]]:
         """Take everything flushed out of the state: one transaction, and the batches that it acknowledges.
 
-        ``claim``: the first checkpoint of an owner. Its generation is on the disk only once it is committed, or
-        two workers could hold the same one.
+        ``claim``: the first checkpoint of an owner. Its generation is on the disk only once it is committed,
+        or two workers could hold the same one.
         """
         generation = self.ownership.generation + claim
         attempt = f"{generation}-{uuid4().hex}"
@@ -115,6 +115,7 @@ class PartitionState:
         )
         batches = self.flushed_batches
         self.rows, self.letters, self.flushed_batches = {}, [], []
+        self.row_bytes = 0
         self.checkpointing = True
         return checkpoint, batches
 

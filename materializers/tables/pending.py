@@ -1,7 +1,8 @@
 """What a flush wrote to the disk and no checkpoint holds yet, so that a restart on the same disk can send it.
 
 One row for each flush, in the flush's own write batch: names of the changed rows (their values are in the
-tables) and the dead letters whole (they exist nowhere else). A committed checkpoint deletes the rows it covers.
+tables) and the dead letters whole (they exist nowhere else). A committed checkpoint deletes the rows it
+covers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The read side of all workers of a machine: which of them owns a partition, its rows, and what changes.
 
-Workers come, go and hand partitions over while a reader runs. A partition's rows are read where its generation is
+Workers come, go and hand partitions over while a reader runs. A partition's rows are read where its
+generation is
 highest: each acquisition raises it, after the former owner was fenced. This module must stay free of agents:
 the daemon imports it.
 """
@@ -103,8 +104,8 @@ class TableReader:
     def changes(self) -> list[Change]:
         """What changed since the last call, as of the last ``catch_up``, each worker's flushes in order.
 
-        A partition with a new owner, or whose owner's feed has a hole, has one section ``ownership`` and no other:
-        its rows must be read anew, and they contain everything.
+        A partition with a new owner, or whose owner's feed has a hole, has one section ``ownership`` and no
+        other: its rows must be read anew, and they contain everything.
         """
         drained = {name: self._drain(name) for name in self._workers}
         moved = {

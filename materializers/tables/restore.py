@@ -189,7 +189,7 @@ def _bounds(consumer: Consumer, topic: str, partition: int, wanted: StillWanted)
                 raise
         else:
             return low, high
-    raise AcquisitionStoppedError(f"partition {partition}: no longer wanted while its changelog was looked up")
+    raise AcquisitionStoppedError(f"partition {partition}: given up while its changelog was looked up")
 
 
 _SILENCE: Final = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
@@ -208,7 +208,7 @@ def _batches(
     open_ends = {place.topic for place in places}
     while open_ends:
         if not wanted():
-            raise AcquisitionStoppedError(f"partition {places[0].partition}: no longer wanted while it was read")
+            raise AcquisitionStoppedError(f"partition {places[0].partition}: given up while it was read")
         rows = []
         for message in consumer.consume(_CONSUME_MAX, _CONSUME_WAIT_S):
             error = message.error()

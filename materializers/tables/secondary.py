@@ -96,7 +96,7 @@ class WorkerTables:
         if not keys:
             return []
         prefixes = {partition: row_prefix(table, partition) for partition, _ in keys}
-        full_keys = [prefixes[partition] + key for partition, key in keys]
+        full_keys: list[Any] = [prefixes[partition] + key for partition, key in keys]
         found: Any = self._families[family_of(table)].get(full_keys)
         return cast(list[bytes | None], found)
 

@@ -1,7 +1,7 @@
 """Builds the Faust application of a worker: topics, tables, one agent for each shard's topics.
 
-An exception in a stock agent is logged, its batch skipped and the agent restarted: a hole in the fold. Here it
-stops the worker with an error; the supervisor starts it again from the last checkpoint.
+An exception in a stock agent is logged, its batch skipped and the agent restarted: a hole in the fold. Here
+it stops the worker with an error; the supervisor starts it again from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class ShardApp(faust.App):
     partition_owner: PartitionOwner
 
     async def resume(self, partition: int, positions: Mapping[str, int]) -> None:
-        """Deliver the partition's records from ``positions`` (topic -> offset) on, if it is still assigned."""
+        """Deliver the partition's records from ``positions`` (topic -> offset) on, if it is still
+        assigned.
+        """
         offsets = {TP(topic, partition): offset for topic, offset in positions.items()}
         try:
             for tp, offset in offsets.items():
@@ -97,10 +99,10 @@ def build_app(
         )
         _add_agent(app, owner, shard, topics, handler, partitions)
 
-    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
-    async def _revoked(_app: Any, revoked: set[Any], **_: Any) -> None:
+    async def revoked(_: Any, /, *arguments: Any, **options: Any) -> None:
         await owner.on_revoked()
 
+    app.on_partitions_revoked.connect(revoked, weak=False)
     return app
 
 

@@ -14,7 +14,7 @@ from faust.types import TP
 from streams.faust.batch import RecordBatch
 
 
-class BatchScheduler(DefaultSchedulingStrategy):  # type: ignore[misc]
+class BatchScheduler(DefaultSchedulingStrategy):
     """One ``RecordBatch`` for each partition of a fetch, topics taken in turn."""
 
     def iterate(self, records: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:

@@ -7,7 +7,7 @@ Faust is left with the membership of the group and the assignment of co-partitio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from faust.stores import STORES, base
 from faust.types import TP
@@ -20,7 +20,7 @@ SCHEME = "tidal"
 logger = get_logger(__name__)
 
 
-class ShardStore(base.Store, base.StoreT):  # type: ignore[misc]
+class ShardStore(base.Store[bytes, bytes]):
     """The store of one shard's table. One of an application's stores leads: only it speaks to the owner."""
 
     def __post_init__(self) -> None:
@@ -28,7 +28,7 @@ class ShardStore(base.Store, base.StoreT):  # type: ignore[misc]
 
     @property
     def _owner(self) -> PartitionOwner:
-        owner: PartitionOwner = self.app.partition_owner
+        owner: PartitionOwner = cast(Any, self.app).partition_owner
         return owner
 
     @property
@@ -39,7 +39,7 @@ class ShardStore(base.Store, base.StoreT):  # type: ignore[misc]
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
         if self._leads:
-            changelog = self.table.changelog_topic_name
+            changelog = self.table.changelog_topic.get_topic_name()
             actives = self.app.assignor.assigned_actives()
             partitions = frozenset(tp.partition for tp in actives if tp.topic == changelog)
             await self._owner.on_assigned(partitions, generation_id)

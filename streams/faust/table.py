@@ -1,4 +1,6 @@
-"""A Faust table that stands for one shard: it puts the shard's changelog topic into the co-partitioned group."""
+"""A Faust table that stands for one shard: it puts the shard's changelog topic into the co-partitioned
+group.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Any
 import faust
 
 
-class ShardTable(faust.Table):  # type: ignore[misc]
+class ShardTable(faust.Table[bytes, bytes]):
     """Rows are written by the table layer, a batch at a time; single assignments are refused."""
 
     def on_key_set(self, key: Any, value: Any) -> None:

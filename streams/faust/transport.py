@@ -13,7 +13,7 @@ Registered as the URL scheme ``tidal+kafka``. Each override answers a trap that 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from faust.transport import drivers
 from faust.transport.drivers import aiokafka as driver
@@ -31,7 +31,7 @@ _POLL_TIMEOUT_S = 0.1
 _NOTHING_ACTIVE_SLEEP_S = 0.02
 
 
-class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that talks to the log."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -39,6 +39,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         consumer._isolation_level = "read_committed"
         return consumer
+
+    async def seek_here(self, partition: TP, offset: int) -> None:
+        """Seek in the thread that reads."""
+        self.seek(partition, offset)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         # Faust pauses by not asking; aiokafka would still prefetch each changelog partition into memory.
@@ -48,12 +52,12 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         await super().on_partitions_assigned(assigned, generation_id)
 
 
-class BatchConsumer(driver.Consumer):  # type: ignore[misc]
+class BatchConsumer(driver.Consumer):
     """Delivers batches of partitions whose state is ready, from the offset that the state has applied."""
 
     @property
     def _owner(self) -> PartitionOwner:
-        owner: PartitionOwner = self.app.partition_owner
+        owner: PartitionOwner = cast(Any, self.app).partition_owner
         return owner
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
@@ -87,7 +91,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     async def _seek(self, partition: TP, offset: int) -> None:
         # Faust seeks from its own thread, and aiokafka then drops records that the consumer's thread is just
         # reading: KeyError in fetched_records, the worker ends (seen when a third worker joined under load).
-        await self._thread.call_thread(self._thread.seek, partition, offset)
+        await self._thread.call_thread(cast(BatchConsumerThread, self._thread).seek_here, partition, offset)
 
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
         return dict.fromkeys(partitions, 0)
@@ -95,18 +99,18 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
         return dict.fromkeys(partitions, 0)
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109 - Faust's name
         async for tp, message in super().getmany(min(timeout, _POLL_TIMEOUT_S)):
             yield tp, message
 
-    async def _wait_next_records(self, timeout: float) -> Any:
+    async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's name
         if self.flow_active and not self._get_active_partitions():
             await self.sleep(_NOTHING_ACTIVE_SLEEP_S)
             return {}, set()
         return await super()._wait_next_records(timeout)
 
 
-class BatchTransport(driver.Transport):  # type: ignore[misc]
+class BatchTransport(driver.Transport):
     """The transport behind ``tidal+kafka://host:port``."""
 
     Consumer = BatchConsumer
