@@ -146,11 +146,13 @@ def events_of(ratings: Ratings, start: int, stop: int, signals: frozenset[str]) 
         "like": stars >= LIKED_FROM_STARS,
         "skip": stars <= SKIPPED_TO_STARS,
     }
-    written = np.stack([chosen[name] & (name in signals) for name in SIGNALS], axis=1)
+    kinds = [name for name in SIGNALS if name in signals]
+    written = np.array([chosen[name] for name in kinds], dtype=bool).reshape(len(kinds), len(stars)).T
     row, kind = np.nonzero(written)
-    weight = np.where(kind == SIGNALS.index("rate"), stars[row], 1.0)
+    is_rate = np.array([name == "rate" for name in kinds], dtype=bool)
+    weight = np.where(is_rate[kind], stars[row], 1.0)
     return EventColumns(
-        kinds=list(SIGNALS),
+        kinds=kinds,
         items=ratings.items,
         users=ratings.users,
         kind=kind.astype(np.uint16),

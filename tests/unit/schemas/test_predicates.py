@@ -159,7 +159,7 @@ def test_values_take_the_type_of_their_field(text: str, checked: Predicate) -> N
     "text, scope, words, nearest",
     [
         ("locle:US", "cohort", "no declared dimension", "locale"),
-        ("gender:F", "cohort", "no declared dimension", None),
+        ("shoe_size:F", "cohort", "no declared dimension", None),
         ("age:18-25", "cohort", "no bucket '18-25'", "18-24"),
         ("age = 21", "cohort", "no bucket '21'", None),
         ("age > 21", "cohort", "has buckets and does not know >", None),

@@ -78,7 +78,7 @@ def test_the_default_schema_has_what_every_site_needs() -> None:
         "dwell_time": None,
     }
     assert schema.signals["skip"].preference < 0 < schema.signals["like"].preference
-    assert set(schema.dimensions) == {"locale", "language", "age"}
+    assert set(schema.dimensions) == {"locale", "language", "gender", "age"}
     assert [term.term for term in schema.profile("trending").terms] == ["base"]
     assert {"personalization", "relationship", "base", "recency"} <= {
         term.term for term in schema.profile("for_you").terms
@@ -308,9 +308,8 @@ def test_the_bucket_of_a_value(age: object, label: str | None) -> None:
 
 def test_a_profile_string_is_canonical() -> None:
     schema = default_schema()
-    assert (
-        schema.profile_string({"locale": "US", "age": 21, "gender": "F"}) == '{"age":"18-24","locale":"US"}'
-    )
+    attributes = {"locale": "US", "age": 21, "gender": "F", "shoe_size": 40}
+    assert schema.profile_string(attributes) == '{"age":"18-24","gender":"F","locale":"US"}'
     assert schema.profile_string({"age": "18-24", "locale": "US"}) == schema.profile_string(
         {"locale": "US", "age": 18}
     )
