@@ -146,7 +146,7 @@ def events_of(ratings: Ratings, start: int, stop: int, signals: frozenset[str]) 
         "like": stars >= LIKED_FROM_STARS,
         "skip": stars <= SKIPPED_TO_STARS,
     }
-    kinds = [name for name in SIGNALS if name in signals]
+    kinds: list[str] = [name for name in SIGNALS if name in signals]
     written = np.array([chosen[name] for name in kinds], dtype=bool).reshape(len(kinds), len(stars)).T
     row, kind = np.nonzero(written)
     is_rate = np.array([name == "rate" for name in kinds], dtype=bool)
