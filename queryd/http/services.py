@@ -102,7 +102,49 @@ class Reader(Protocol):
         """What `tidal status` prints: lag, tables, freshness, versions."""
         ...
 
-    def readiness(offered: Services) -> Readiness:
+    def readiness(self) -> ReadinessReport:
+        """Tables restored, lag under its bound?"""
+        ...
+
+
+class Writer(Protocol):
+    """The producer as the handlers use it; every call returns once the log has acknowledged."""
+
+    async def publish_columns(self, columns: EventColumns) -> Sequence[Position]: ...
+
+    async def put_entity(self, kind: str, id: str, record: Mapping[str, Any] | None) -> Position: ...
+
+    async def put_relationship(
+        self, type: str, src: str, dst: str, record: Mapping[str, Any] | None
+    ) -> Position: ...
+
+
+class LagWatch(Protocol):
+    """How far the tables are behind the log."""
+
+    def now(self) -> Lag: ...
+
+    def status(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything that a handler may use.
+
+    `lag_ms_max` is the lag beyond which /readyz says no; `was_ready` is set when it first says yes.
+    """
+
+    reader: Reader
+    writer: Writer
+    lag: LagWatch
+    lag_ms_max: int = 10_000
+    keys: Keys = field(default_factory=Keys)
+    limiter: RateLimiter = field(default_factory=lambda: RateLimiter(0.0))
+    metrics: HttpMetrics = field(default_factory=HttpMetrics)
+    was_ready: bool = False
+
+
+def readiness(offered: Services) -> Readiness:
     """Tables restored and lag under its bound.
 
     Restores count until the first yes only: later they mean that partitions move between workers, and a daemon
