@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import numpy as np
 
+from materializers.materializer import Scope as TableScope
 from queryd.cursor import SHOWN_MAX, CursorCodec, CursorState, check_same_list, query_digest
 from queryd.errors import EngineNotReady, NotServed, PositionTimeout, QueryError
 from queryd.execute.context import Context
@@ -145,8 +146,9 @@ class Engine:
         self._text.open()
         self._vectors.open()
         await self._feeder.load()
-        self._text.scanned()
-        self._vectors.scanned()
+        complete = len(self._tables.partitions(TableScope.ENTITY)) == self._settings.topics.partitions
+        self._text.scanned(complete=complete)
+        self._vectors.scanned(complete=complete)
         self._loaded = True
         if not follow:
             return

@@ -92,10 +92,15 @@ class IndexFollower(ABC):
             else:
                 self._waiting[write.id] = key
 
-    def scanned(self) -> None:
-        """Every item has been offered once: what else the index holds is gone."""
+    def scanned(self, *, complete: bool) -> None:
+        """Every item of the tables has been offered once.
+
+        When the tables are ``complete`` (every partition is held by some worker), what else the index holds
+        is gone; otherwise it may only not have come yet.
+        """
         assert self._seen is not None
-        self._deletions = self._fingerprints.held.keys() - self._seen
+        if complete:
+            self._deletions = self._fingerprints.held.keys() - self._seen
         self._seen = None
 
     async def run(self) -> None:

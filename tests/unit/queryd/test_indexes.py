@@ -77,7 +77,7 @@ async def test_text_is_upserted_deleted_restricted_and_ranked(tmp_path: Path) ->
         record("c", "Piano"),
         record("d", "Cats", tags=["piano", "tutorial"]),
     )
-    index.scanned()
+    index.scanned(complete=True)
     await settle(index)
     assert index.unavailable is None
     assert found(index, ordinals, "piano")[0] == "c"  # the shortest title
@@ -102,7 +102,7 @@ async def test_bad_syntax_never_fails_a_search(tmp_path: Path, text: str) -> Non
     index = text_index(tmp_path, records, ordinals)
     ordinals.deal(["a"])
     put(index, records, record("a", "open a"))
-    index.scanned()
+    index.scanned(complete=True)
     await settle(index)
     index.search(text, 10)
     await index.close()
@@ -113,7 +113,7 @@ async def test_an_archived_item_leaves_the_index(tmp_path: Path) -> None:
     index = text_index(tmp_path, records, ordinals)
     ordinals.deal(["a"])
     put(index, records, record("a", "piano"))
-    index.scanned()
+    index.scanned(complete=True)
     await settle(index)
     put(index, records, EntityRecord("item", "a", status="archived", fields={"title": "piano"}))
     await settle(index)
@@ -126,14 +126,29 @@ async def test_a_damaged_fingerprint_file_rebuilds_the_index(tmp_path: Path) -> 
     ordinals.deal(["a", "b"])
     index = text_index(tmp_path, records, ordinals)
     put(index, records, record("a", "piano"), record("b", "piano"))
-    index.scanned()
+    index.scanned(complete=True)
     await settle(index)
     await index.close()
     (tmp_path / "text.fingerprints").write_bytes(b"damaged")
     del records.held["b"]
     again = text_index(tmp_path, records, ordinals)
     again.offer([ItemWrite("a", records.held["a"])])
-    again.scanned()
+    again.scanned(complete=True)
+    await settle(again)
+    assert found(again, ordinals, "piano") == ["a"]
+    await again.close()
+
+
+async def test_an_incomplete_scan_takes_nothing_away(tmp_path: Path) -> None:
+    records, ordinals = Records(), Ordinals()
+    ordinals.deal(["a"])
+    index = text_index(tmp_path, records, ordinals)
+    put(index, records, record("a", "piano"))
+    index.scanned(complete=True)
+    await settle(index)
+    await index.close()
+    again = text_index(tmp_path, records, ordinals)
+    again.scanned(complete=False)
     await settle(again)
     assert found(again, ordinals, "piano") == ["a"]
     await again.close()
@@ -145,13 +160,13 @@ async def test_what_is_unchanged_is_not_indexed_again(tmp_path: Path) -> None:
     ordinals.deal(names)
     index = text_index(tmp_path, records, ordinals)
     put(index, records, *(record(name, "piano") for name in names))
-    index.scanned()
+    index.scanned(complete=True)
     await settle(index)
     await index.close()
     reads = records.reads
     again = text_index(tmp_path, records, ordinals)
     put(again, records, *(record(name, "piano") for name in names[:-1]), record(names[-1], "guitar"))
-    again.scanned()
+    again.scanned(complete=True)
     await settle(again)
     assert records.reads == reads + 1
     assert len(again.search("piano", 1000).ordinals) == 299
@@ -176,7 +191,7 @@ async def test_vectors_are_upserted_deleted_and_kept(tmp_path: Path) -> None:
         record("b", vector=[0, 1, 0, 0]),
         record("c"),
     )
-    index.scanned()
+    index.scanned(complete=True)
     await settle(index)
     query = np.array([1.0, 0.1, 0, 0], dtype=np.float32)
     assert index.nearest("content", query, 5)[0].tolist() == [0, 1]
@@ -188,7 +203,7 @@ async def test_vectors_are_upserted_deleted_and_kept(tmp_path: Path) -> None:
     await index.close()
     again = opened()
     again.offer([ItemWrite(name, records.held.get(name)) for name in "abc"])
-    again.scanned()
+    again.scanned(complete=True)
     assert again.waiting == 0
     await settle(again)
     assert again.nearest("content", query, 5)[0].tolist() == [2, 1]

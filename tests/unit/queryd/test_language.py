@@ -96,7 +96,8 @@ def test_clauses_come_in_any_order_and_keywords_in_any_case() -> None:
 def test_every_clause() -> None:
     query = parse_query(
         """EXPLAIN ANALYZE SEARCH items QUERY "a 'b' \\"c\\"" VECTOR [0.5, -1e-3] LIKE @item:x:y
-        FOR USER "a b" USING PROFILE for_you@3 FILTER NOT seen WITHIN SIMILAR TO @item:i-1 SIGNAL like WINDOW all_time
+        FOR USER "a b" USING PROFILE for_you@3 FILTER NOT seen WITHIN SIMILAR TO @item:i-1
+        SIGNAL like WINDOW all_time
         DIVERSITY {max_per_creator:2, max_per_category:3, format_mix:{video:0.6, "long read":0.4}, mmr:0.3}
         FIELDS title, category LIMIT 7 CURSOR "c" AFTER "t" AS OF 2026-01-31T12:00:00Z SEED 9"""
     )
