@@ -52,7 +52,7 @@ class FakeReader:
         self.applied = True
         self.readiness_now = FakeReadiness()
         self.edge: dict[str, Any] | None = None
-        self.worker: dict[str, Any] = {"written_ms": 1 << 60, "partitions": {"0": {}}}
+        self.worker: dict[str, Any] = {"written_ms": 1 << 50, "partitions": {"0": {}}}
 
     async def query(self, query: str | Mapping[str, Any], now_ms: int | None = None) -> Any:
         return self._answer("query", query, msgspec.convert(REPLY, Reply))
@@ -99,7 +99,7 @@ class FakeReader:
             "freshness_ms": 12.0,
             "text": {"waiting": 3},
             "name": "x",
-            "tables": {"worker-0": {"shards": shards}},
+            "tables": {"worker-0": {**self.worker, "shards": shards}},
         }
 
     def readiness(self) -> FakeReadiness:
