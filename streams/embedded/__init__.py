@@ -8,9 +8,9 @@ from streams.embedded.settings import LogSettings
 
 if TYPE_CHECKING:
     from streams.embedded.embedded_log import EmbeddedLog, run
-    from streams.embedded.errors import EmbeddedLogError, LogFolderError
+    from streams.embedded.errors import EmbeddedLogError, ListenError, LogFolderError
 
-__all__ = ["EmbeddedLog", "EmbeddedLogError", "LogFolderError", "LogSettings", "run"]
+__all__ = ["EmbeddedLog", "EmbeddedLogError", "ListenError", "LogFolderError", "LogSettings", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
         from streams.embedded import embedded_log
 
         return getattr(embedded_log, name)
-    if name in ("EmbeddedLogError", "LogFolderError"):
+    if name in ("EmbeddedLogError", "ListenError", "LogFolderError"):
         from streams.embedded import errors
 
         return getattr(errors, name)

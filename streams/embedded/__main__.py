@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from streams.embedded.embedded_log import run
-from streams.embedded.errors import LogFolderError
+from streams.embedded.errors import EmbeddedLogError
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
             int(port),
             on_ready=lambda address: print(f"listening on {address}", flush=True),
         )
-    except (LogFolderError, OSError) as error:
+    except (EmbeddedLogError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streams.embedded.commit import GroupCommit
+from streams.embedded.disk_space import DiskSpace
 from streams.embedded.group_service import GroupService
 from streams.embedded.metadata import ClusterNamed, MetadataStore, ProducerIdsReserved
 from streams.embedded.settings import LogSettings
@@ -56,6 +57,7 @@ class Broker:
         if not self.store.state.cluster_id:
             self.store.append(ClusterNamed(uuid.uuid4().hex[:22]))
         self.cluster_id = self.store.state.cluster_id
+        self.disk = DiskSpace(data_dir, settings.disk_reserve_bytes)
         self.topics = Topics(data_dir, settings, commit, self.store)
         self.topics.load()
         self.producer_ids = ProducerIds(self.store, settings.producer_id_block)

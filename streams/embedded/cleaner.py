@@ -119,10 +119,13 @@ class Cleaner:
 
 
 def cleanable(log: PartitionLog, now_ms: int) -> list[Segment]:
-    """Closed segments, from the first on, in which every transaction has ended and nothing is too young."""
+    """Closed segments, from the first on, in which every transaction has ended and nothing is too young.
+
+    The last batch of a log stays: a client that reads to the end waits for an offset just below it.
+    """
     limit = log.last_stable_offset
     segments = []
-    for segment in log.segments[:-1]:
+    for segment in log.segments[: -1 if log.active.size else -2]:
         too_young = (
             log.config.compaction_lag_ms > 0 and segment.max_timestamp > now_ms - log.config.compaction_lag_ms
         )

@@ -63,6 +63,7 @@ class GroupCommit:
         self._dirty: dict[Syncable, None] = {}
         self._waiting: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
         # Of all logs together; kept by them, read by whoever limits what is taken in.
         self.unsynced_bytes = 0
         self.cycles = 0
@@ -86,13 +87,16 @@ class GroupCommit:
         await future
 
     async def close(self) -> None:
-        """Finish what is under way and release the threads."""
-        if self._task is not None:
+        """Finish what is under way and release the threads. What comes later is lost, as in a crash."""
+        while self._task is not None:
             await self._task
+            # Whoever waited for this cycle may begin another, e.g. to write its markers.
+            await asyncio.sleep(0)
+        self._closed = True
         self._executor.shutdown()
 
     def _start(self) -> None:
-        if self._task is None:
+        if self._task is None and not self._closed:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="group commit")
 
     async def _run(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import ipaddress
 import logging
 import os
 import resource
@@ -16,7 +17,7 @@ import uvloop
 
 from streams.embedded.broker import Broker
 from streams.embedded.commit import GroupCommit
-from streams.embedded.errors import LogFolderError
+from streams.embedded.errors import ListenError, LogFolderError
 from streams.embedded.housekeeping import Housekeeping
 from streams.embedded.server import Server
 from streams.embedded.settings import LogSettings
@@ -86,8 +87,10 @@ class EmbeddedLog:
     async def start(self) -> None:
         """Recover what is on disk, then listen.
 
-        Raises LogFolderError when the folder is in use or cannot be written, OSError when the port is taken.
+        Raises LogFolderError when the folder is in use or cannot be written, ListenError for an address
+        that is not loopback, OSError when the port is taken.
         """
+        _check_loopback(self.host)
         started = time.perf_counter()
         self._prepare_folder()
         try:
@@ -152,6 +155,19 @@ async def _serve(log: EmbeddedLog, on_ready: Callable[[str], None]) -> None:
         await stopping.wait()
     finally:
         await log.stop()
+
+
+def _check_loopback(host: str) -> None:
+    """Anybody who can connect may read and write everything, so nobody else's machine may."""
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise ListenError(
+            f"{host}: this log has no authentication, it listens on loopback only (127.0.0.1, ::1); "
+            "use Redpanda or Apache Kafka for other machines"
+        )
 
 
 def _raise_file_limit() -> None:

@@ -1,6 +1,7 @@
 """What can go wrong in the embedded log.
 
 EmbeddedLogError
+├── ListenError           the log may not listen on an address
 ├── LogFolderError        the data folder cannot be used (locked, not a log, not writable)
 ├── CorruptBatchError     a batch that the log refuses; carries the protocol's error name
 ├── SequenceError         an idempotent producer's batch out of order or fenced; carries the error name
@@ -18,6 +19,10 @@ class EmbeddedLogError(TidalError):
 
 class LogFolderError(EmbeddedLogError):
     """The data folder cannot be opened as a log."""
+
+
+class ListenError(EmbeddedLogError):
+    """An address that other machines can reach."""
 
 
 class ProtocolRefusalError(EmbeddedLogError):

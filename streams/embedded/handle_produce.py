@@ -53,6 +53,8 @@ class ProduceHandler:
             raise ProtocolRefusalError("unsupported_version", "record format 2 needs Produce version 3")
         if request.acks not in (-1, 0, 1):
             raise ProtocolRefusalError("invalid_required_acks", f"acks={request.acks}")
+        if self._broker.disk.is_low:
+            raise ProtocolRefusalError("kafka_storage_error", "the disk is full")
         if item.records is None:
             raise ProtocolRefusalError("invalid_record", "no batch")
         header = batch.validate_produced(item.records, log.config.batch_bytes_max)

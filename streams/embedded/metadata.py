@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from streams.embedded.commit import GroupCommit
+from streams.embedded.errors import LogFolderError
 from streams.embedded.journal import Journal
 from streams.embedded.transactions import Transaction
 
@@ -217,10 +218,15 @@ class MetadataStore:
         self._encoder = msgspec.msgpack.Encoder()
 
     def load(self) -> None:
-        """Read the journal. Raises msgspec.DecodeError for entries of a newer format."""
+        """Read the journal. Raises LogFolderError for entries of another format."""
         decoder = msgspec.msgpack.Decoder(Entry)
-        for body in self._journal.load():
-            self.state.apply(decoder.decode(body))
+        try:
+            for body in self._journal.load():
+                self.state.apply(decoder.decode(body))
+        except msgspec.DecodeError as error:
+            raise LogFolderError(
+                f"{self._journal.path} was written by another version of the log ({error}); use that version"
+            ) from error
 
     def append(self, entry: Entry) -> None:
         self.state.apply(entry)

@@ -207,6 +207,14 @@ class PartitionLog:
             active.created_ms = now_ms
         return active
 
+    def roll_if_old(self, now_ms: int) -> None:
+        """Close the active segment of a quiet partition when its age or its retention asks for it."""
+        active = self.active
+        is_old = active.created_ms > 0 and now_ms - active.created_ms > self.config.segment_age_ms
+        expires = self.config.is_deleted and 0 <= self.config.retention_ms < now_ms - active.max_timestamp
+        if active.size and (is_old or expires):
+            self.roll()
+
     def roll(self) -> None:
         """Close the active segment and begin a new one at the end."""
         old = self.active

@@ -51,6 +51,9 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     pipeline_max: int = 128
     connections_max: int = 2000
 
+    # Free space below which batches are refused; half a second of writing at 500 MB/s.
+    disk_reserve_bytes: int = 256 * MIB
+
     # Long enough for the members of a group that start together to share its first generation.
     group_initial_delay_ms: int = 100
     # Tests use sessions of a second; Kafka's own upper bound is half an hour.

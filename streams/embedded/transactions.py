@@ -62,6 +62,8 @@ class Transaction(msgspec.Struct, frozen=True, array_like=True):
     offsets: tuple[PendingOffset, ...] = ()
     started_ms: int = -1
     updated_ms: int = -1
+    # The epoch that the owner itself gave up for this one, or -1: it may repeat that request.
+    raised_from: int = -1
 
 
 class TransactionCoordinator:
@@ -96,19 +98,32 @@ class TransactionCoordinator:
                 transactional_id, self._new_producer_id(), 0, timeout_ms, started_ms=-1, updated_ms=now_ms
             )
         if producer_id >= 0 and (producer_id, epoch) != (current.producer_id, current.epoch):
+            repeated = (producer_id, epoch) == (current.producer_id, current.raised_from)
+            if repeated and current.state is TransactionState.EMPTY:
+                # Its answer was lost (KIP-360).
+                return current
             raise ProtocolRefusalError("producer_fenced", f"{transactional_id} has a newer owner")
         if current.state.is_prepared:
             raise ProtocolRefusalError("concurrent_transactions", f"{transactional_id} is being completed")
         if current.state is TransactionState.ONGOING:
             return self._prepare_abort_fenced(current, now_ms)
-        return self._next_owner(current, timeout_ms, now_ms)
+        return self._next_owner(current, timeout_ms, now_ms, raised_from=epoch)
 
-    def _next_owner(self, current: Transaction, timeout_ms: int, now_ms: int) -> Transaction:
+    def _next_owner(
+        self, current: Transaction, timeout_ms: int, now_ms: int, *, raised_from: int
+    ) -> Transaction:
         if current.epoch >= EPOCH_MAX:
             producer_id, epoch = self._new_producer_id(), 0
         else:
             producer_id, epoch = current.producer_id, current.epoch + 1
-        return Transaction(current.transactional_id, producer_id, epoch, timeout_ms, updated_ms=now_ms)
+        return Transaction(
+            current.transactional_id,
+            producer_id,
+            epoch,
+            timeout_ms,
+            updated_ms=now_ms,
+            raised_from=raised_from,
+        )
 
     def _prepare_abort_fenced(self, current: Transaction, now_ms: int) -> Transaction:
         return msgspec.structs.replace(

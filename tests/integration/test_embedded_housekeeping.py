@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import socket
 import struct
 import time
@@ -14,7 +15,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams.embedded import EmbeddedLog, LogFolderError, LogSettings
+from streams.embedded import EmbeddedLog, ListenError, LogFolderError, LogSettings
 
 SETTINGS = LogSettings(housekeeping_interval_s=0.2)
 WAIT_S = 20.0
@@ -103,6 +104,44 @@ async def test_retention_by_size_moves_the_start(log: EmbeddedLog) -> None:
 async def test_two_logs_in_one_folder_are_refused(log: EmbeddedLog) -> None:
     with pytest.raises(LogFolderError, match="in use by another log"):
         await EmbeddedLog(log.data_dir).start()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com"])
+async def test_only_loopback_is_listened_on(tmp_path: Path, host: str) -> None:
+    with pytest.raises(ListenError, match="no authentication"):
+        await EmbeddedLog(tmp_path, host).start()
+
+
+async def test_a_full_disk_refuses_batches_and_recovers(
+    log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create(log, "events", {})
+    usage = shutil.disk_usage(log.data_dir)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+        sender = AIOKafkaProducer(bootstrap_servers=log.address, retry_backoff_ms=50)
+        await sender.start()
+        await asyncio.sleep(0.7)
+        waiting = await sender.send("events", b"v")
+        done, _ = await asyncio.wait([waiting], timeout=0.3)
+        assert not done
+    await asyncio.wait_for(waiting, WAIT_S)
+    await sender.stop()
+    assert [value for _, _, value in await read(log, "events")] == [b"v"]
+
+
+async def test_quiet_records_expire(log: EmbeddedLog) -> None:
+    await create(log, "events", {"retention.ms": "300"})
+    await send(log, "events", [(b"k", b"v")])
+    reader = AIOKafkaConsumer("events", bootstrap_servers=log.address)
+    await reader.start()
+    (partition,) = reader.assignment()
+    deadline = time.monotonic() + WAIT_S
+    while (await reader.beginning_offsets([partition]))[partition] == 0:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    assert (await reader.end_offsets([partition]))[partition] == 1
+    await reader.stop()
 
 
 async def test_a_stopped_log_starts_again_on_its_port(log: EmbeddedLog) -> None:

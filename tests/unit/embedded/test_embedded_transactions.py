@@ -96,6 +96,16 @@ def test_the_owner_may_ask_for_a_new_epoch() -> None:
     assert f.init(producer_id=owner.producer_id, epoch=owner.epoch).epoch == owner.epoch + 1
 
 
+def test_a_repeated_request_for_a_new_epoch_gets_the_same_one() -> None:
+    f = Fixture()
+    old = f.init()
+    new = f.init(producer_id=old.producer_id, epoch=old.epoch)
+    assert f.init(producer_id=old.producer_id, epoch=old.epoch) == new
+    stranger = f.init()
+    assert stranger.epoch == new.epoch + 1
+    assert refused(lambda: f.init(producer_id=old.producer_id, epoch=new.epoch)) == "producer_fenced"
+
+
 def test_epochs_that_run_out_give_a_new_producer_id() -> None:
     f = Fixture()
     owner = f.init()
