@@ -52,6 +52,6 @@ def demo(
         shown_on = Console(stderr=True) if json else console()
         outcome = run_demo(data or Path(scratch), seed, size, shown_on, serve=serve)
     if json:
-        print_json(outcome)
+        print_json(outcome.summary())
     if not outcome.is_equal:
         raise typer.Exit(FAILED)

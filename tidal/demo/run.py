@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -59,6 +59,20 @@ class Outcome(NamedTuple):
     def is_equal(self) -> bool:
         """Every answer equals its recount, and the planted trend is where it was planted."""
         return not any(self.differences.values()) and not self.trend_problems
+
+    def summary(self) -> dict[str, Any]:
+        """The outcome for machines; pages as lists of id and score."""
+        return {
+            "equal": self.is_equal,
+            "answers": [
+                {"name": answer.query.name, "query": answer.query.text, "page": answer.page}
+                for answer in self.answers
+            ],
+            "differences": self.differences,
+            "trend_problems": self.trend_problems,
+            "events": self.events,
+            "repeated": self.repeated,
+        }
 
 
 def run_demo(data: Path, seed: int, size: SiteSize, console: Console, *, serve: bool = False) -> Outcome:
