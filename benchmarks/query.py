@@ -21,6 +21,7 @@ import resource
 import sys
 import tempfile
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -67,7 +68,13 @@ EDGES = 200
 CREATORS = 5_000
 HOURS = 24
 COHORT = "locale:US, age:18-24"
-WORDS = ("piano", "guitar", "tutorial", "lesson", "cooking", "travel", "news", "cat", "dog", "jazz", "chess")
+# Titles of six words, the first of the list the most frequent: about 2 % have "piano", 2 % "tutorial".
+WORDS = [
+    *(f"word{number}" for number in range(400)),
+    "piano",
+    "tutorial",
+    *(f"rare{n}" for n in range(1_600)),
+]
 QUERIES = {
     "trending": "RETRIEVE items USING PROFILE trending WINDOW 24h LIMIT 25",
     "cohort trending": f"RETRIEVE items USING PROFILE trending COHORT {COHORT} WINDOW 24h LIMIT 25",
@@ -108,6 +115,7 @@ class SyntheticTables:
         self._profiles = self._profile_strings()
         self._centres = self._rng.normal(size=(32, dim)).astype(np.float32)
         self._users = self._user_rows()
+        self._user_keys = {table: sorted(rows) for table, rows in self._users.items()}
         self._sequence = 0
 
     def catch_up(self) -> None:
@@ -136,9 +144,9 @@ class SyntheticTables:
         if table in makers and not start:
             yield from makers[table]()
             return
-        for key, value in sorted(self._users.get(table, {}).items()):
-            if start <= key and (end is None or key < end):
-                yield key, value
+        rows, keys = self._users.get(table, {}), self._user_keys.get(table, [])
+        for place in range(bisect_left(keys, start), len(keys) if end is None else bisect_left(keys, end)):
+            yield keys[place], rows[keys[place]]
 
     def changes(self) -> Sequence[Change]:
         """One flush of new events each time it is asked."""
@@ -189,7 +197,7 @@ class SyntheticTables:
         record = {
             "id": f"item_{number}",
             "creator": f"creator_{number % CREATORS}",
-            "title": " ".join(WORDS[place] for place in rng.integers(0, len(WORDS), 5)),
+            "title": " ".join(WORDS[place] for place in (len(WORDS) * rng.random(6) ** 2).astype(int)),
             "category": f"category_{number % 20}",
             "created_at": self.now_ms - number * 30_000,
             "embeddings": {"content": [round(float(value), 4) for value in vector]},

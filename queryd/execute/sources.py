@@ -9,7 +9,7 @@ import numpy as np
 
 from queryd.errors import QueryError
 from queryd.execute.candidates import NOTHING, Retrieved
-from queryd.execute.context import Context
+from queryd.execute.context import Context, TextHits
 from queryd.execute.filters import of_creators
 from queryd.hot.arrays import F32, F64, U32, Mask
 from queryd.hot.embeddings import EmbeddingMatrix
@@ -20,6 +20,8 @@ EXACT_NEIGHBOURS_MAX = 20_000
 """Up to so many allowed items, exact search over the columns beats the index and cannot lose a hit."""
 TEXT_HITS_MAX = 10_000
 TEXT_AMONG_MAX = 50_000
+TEXT_INSIDE_MAX = 5_000
+"""Up to so many allowed items, restricting the search costs less (5 ms) than filtering a broad one's hits."""
 _SCANNED_TITLES_MAX = 2_000
 _ASKED_TIMES_MAX = 4
 
@@ -152,15 +154,10 @@ class Text:
         if why is not None:
             context.report.degrade("text", why)
             return _scanned_titles(context, text)
-        hits = context.text.search(text, TEXT_HITS_MAX)
-        allowed = context.allowed[hits.ordinals]
-        if hits.total > len(hits.ordinals):
-            among = np.flatnonzero(context.allowed).astype(np.uint32)
-            if len(among) <= TEXT_AMONG_MAX:  # else the best hits of all are a fair sample of the allowed
-                hits = context.text.search(text, TEXT_HITS_MAX, among)
-                allowed = np.ones(len(hits.ordinals), dtype=np.bool_)
+        hits = _matches(context, text)
         for warning in hits.warnings:
             context.report.warn(warning)
+        allowed = context.allowed[hits.ordinals]
         ordinals, scores = hits.ordinals[allowed], hits.scores[allowed]
         return Retrieved(ordinals, scores, len(ordinals), exact=hits.total <= TEXT_HITS_MAX)
 
@@ -194,6 +191,18 @@ SOURCES: dict[str, Source] = {
         Random(),
     )
 }
+
+
+def _matches(context: Context, text: str) -> TextHits:
+    """Few allowed items go into the search; else the best hits are filtered after it, and only a search
+    with more hits than are taken is repeated among the allowed items."""
+    among = np.flatnonzero(context.allowed).astype(np.uint32)
+    if len(among) <= TEXT_INSIDE_MAX:
+        return context.text.search(text, TEXT_HITS_MAX, among)
+    hits = context.text.search(text, TEXT_HITS_MAX)
+    if hits.total > len(hits.ordinals) and len(among) <= TEXT_AMONG_MAX:
+        return context.text.search(text, TEXT_HITS_MAX, among)
+    return hits  # among so many allowed items, the best hits of all are the best of the allowed
 
 
 def neighbours(context: Context, slot: str, vector: F32, limit: int) -> Retrieved:
