@@ -24,7 +24,7 @@ def main() -> int:
     try:
         run(
             arguments.data,
-            host or "127.0.0.1",
+            host.strip("[]") or "127.0.0.1",
             int(port),
             on_ready=lambda address: print(f"listening on {address}", flush=True),
         )

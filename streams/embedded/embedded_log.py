@@ -70,7 +70,8 @@ class EmbeddedLog:
         settings: LogSettings = _DEFAULTS,
     ) -> None:
         self.data_dir = Path(data_dir)
-        self.host = host
+        # "localhost" may mean two addresses, and a free port of one need not be free on the other.
+        self.host = "127.0.0.1" if host == "localhost" else host
         self.port = port
         self.settings = settings
         self._lock = FolderLock(self.data_dir)
@@ -82,7 +83,7 @@ class EmbeddedLog:
     @property
     def address(self) -> str:
         """host:port for clients."""
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     async def start(self) -> None:
         """Recover what is on disk, then listen.
@@ -160,7 +161,7 @@ async def _serve(log: EmbeddedLog, on_ready: Callable[[str], None]) -> None:
 def _check_loopback(host: str) -> None:
     """Anybody who can connect may read and write everything, so nobody else's machine may."""
     try:
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        is_loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
         is_loopback = False
     if not is_loopback:

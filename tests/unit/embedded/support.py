@@ -150,6 +150,11 @@ class LogUnderTest:
             OpenFiles(self.settings.open_segments_max),
         )
 
+    def __del__(self) -> None:
+        # A test forgets its logs as a kill would; their files must not stay open over thousands of examples.
+        for segment in self.log.segments:
+            segment.close()
+
     def append(self, raw: bytearray, now_ms: int = 1_000) -> int:
         """Validate, append and commit."""
         offset = self.append_only(raw, now_ms)
