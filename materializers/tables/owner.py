@@ -45,7 +45,7 @@ from materializers.tables.meta import (
     encode,
 )
 from materializers.tables.partition import PartitionState, Shard
-from materializers.tables.pending import clear_pending, read_pending, write_pending
+from materializers.tables.pending import clear_pending, put_pending, read_pending
 from materializers.tables.restore import RestoreProgress, read_ownership, restore_partition
 
 logger = logging.getLogger(__name__)
@@ -331,6 +331,7 @@ class TableOwner:
         batch = self._database.begin_flush()
         flush = self._database.flush_number
         sections: list[Section] = []
+        states = sorted(states, key=lambda state: state.partition)  # a sorted write batch is quicker
         writers = [self._flush_partition(state, batch, flush) for state in states]
         for writer in writers:
             sections.extend(writer.sections)
@@ -350,7 +351,8 @@ class TableOwner:
             meta = shard.flush(writer)
             writer.put(META_TABLE, scope.encode(), encode(meta))
             letters.extend(shard.take_letters())
-        write_pending(writer, flush, letters)
+        writer.finish()
+        put_pending(self._database, batch, state.partition, flush, writer.rows, letters)
         state.letters.extend(letters)
         return writer
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 from rocksdict import WriteBatch
 
-from materializers.tables.database import Database, PartitionWriter, Rows
+from materializers.tables.database import Database, Rows
 from materializers.tables.layout import PENDING_TABLE
 
 
@@ -39,10 +39,12 @@ def _flush_key(flush: int) -> bytes:
     return flush.to_bytes(8, "big")
 
 
-def write_pending(writer: PartitionWriter, flush: int, letters: list[Letter]) -> None:
-    """Add the row of flush number ``flush`` to its write batch. Call it when all other rows are in."""
-    keys = {table: list(rows) for table, rows in writer.rows.items()}
-    writer.put_local(PENDING_TABLE, _flush_key(flush), _encoder.encode(Pending(keys, letters)))
+def put_pending(
+    database: Database, batch: WriteBatch, partition: int, flush: int, rows: Rows, letters: list[Letter]
+) -> None:
+    """Add the row of flush number ``flush`` to its write batch, which changes ``rows``."""
+    pending = Pending({table: list(changed) for table, changed in rows.items()}, letters)
+    database.put(batch, PENDING_TABLE, partition, _flush_key(flush), _encoder.encode(pending))
 
 
 def clear_pending(database: Database, batch: WriteBatch, partition: int, through_flush: int) -> None:

@@ -148,15 +148,16 @@ def _write_rows(
     database.write(batch)
 
 
-def _rows(messages: Sequence[Message], meta: dict[bytes, bytes]) -> Iterator[tuple[bytes, bytes | None]]:
-    """Rows of the views' tables; those of ``meta`` are set aside and written last, all at once."""
-    for message in messages:
-        key, value = cast(bytes, message.key()), message.value()
-        if key.startswith(_META_CODE):
-            if value is not None:
-                meta[split_changelog_key(key)[1]] = value
-        else:
-            yield key, value
+def _rows(messages: Sequence[Message], meta: dict[bytes, bytes]) -> dict[bytes, bytes | None]:
+    """The last value of each row of the views' tables; rows of ``meta`` are set aside and written at the end,
+    all at once.
+    """
+    rows = {cast(bytes, message.key()): message.value() for message in messages}
+    for key in [key for key in rows if key.startswith(_META_CODE)]:
+        value = rows.pop(key)
+        if value is not None:
+            meta[split_changelog_key(key)[1]] = value
+    return rows
 
 
 @contextmanager
