@@ -10,11 +10,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.errors import BrokerUnavailableError, DeliveryError, TopicError
+from streams.first_records import FirstRecords, Place
 from streams.positions import Position
 
 logger = logging.getLogger(__name__)
@@ -29,8 +32,27 @@ REPLACE_S = 5.0
 # Key, headers and the batch around a record; and librdkafka takes no limit below 1,000 bytes.
 FRAMING_BYTES = 16_384
 
+PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
+
 Headers = Sequence[tuple[str, bytes]]
 OnDelivery = Callable[[Position | None, Exception | None], None]
+
+
+@dataclass(slots=True, frozen=True)
+class OutgoingRecord:
+    """One record for the log, and who is told of its fate."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    on_delivery: OnDelivery
+
+    @property
+    def place(self) -> Place:
+        """The partition it goes to."""
+        return self.topic, self.partition
 
 
 class LogClient:
@@ -43,6 +65,9 @@ class LogClient:
         self._partitions: dict[str, int] = {}
         # The connection's last fault, until a record gets through again.
         self._fault: KafkaError | None = None
+        # The fatal error after which nothing more can be sent with the present producer.
+        self._gave_up: KafkaError | None = None
+        self._first_records: FirstRecords[OutgoingRecord] = FirstRecords()
         self._stopping = threading.Event()
         self._producer = self._open()
         self._poller = threading.Thread(target=self._poll, name="tidal-producer-reports", daemon=True)
@@ -70,42 +95,15 @@ class LogClient:
             raise TopicError(f"topic {topic} does not exist at {self._brokers}; run `tidal topics init`")
         return self._partitions[topic]
 
-    def send(
-        self,
-        topic: str,
-        partition: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers,
-        on_delivery: OnDelivery,
-    ) -> None:
-        """Hand one record over; `on_delivery` is called once, later or (when it is refused) at once.
+    def send(self, record: OutgoingRecord) -> None:
+        """Hand one record over; its `on_delivery` is called once, later or (when it is refused) at once.
 
-        Blocks while librdkafka's queue is full. Records of a partition keep the order of the calls.
+        For one thread. Blocks while librdkafka's queue is full. Records of a partition keep their order.
         """
-
-        def report(error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                self._fault = None
-                on_delivery(Position(topic, partition, message.offset() or 0), None)
-            else:
-                on_delivery(None, self._delivery_error(error, topic, partition))
-
-        while True:
-            try:
-                self._producer.produce(
-                    topic, value, key, partition, on_delivery=report, headers=list(headers) or None
-                )
-            except BufferError:
-                time.sleep(FULL_QUEUE_S)
-            except KafkaException as exception:
-                error = exception.args[0]
-                if not error.fatal():
-                    on_delivery(None, self._delivery_error(error, topic, partition))
-                    return
-                self._replace(error)
-            else:
-                return
+        if self._gave_up is not None:
+            self._replace(self._gave_up)
+        if self._first_records.may_go(record.place, record) and not self._hand_over(record):
+            self._send_next_first(record.place)
 
     def stop(self) -> None:
         """Give up whatever is unacknowledged (each is reported as failed) and stop the poller."""
@@ -125,7 +123,62 @@ class LogClient:
         logger.error("the log's client gave up (%s); it is replaced, what was in flight has failed", error)
         self._producer.purge()
         self._producer.flush(REPLACE_S)
+        self._gave_up = None
         self._producer = self._open()
+        self._first_records.forget()
+
+    def _hand_over(self, record: OutgoingRecord) -> bool:
+        """False if the record has been refused, and reported so."""
+        while True:
+            try:
+                self._producer.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    on_delivery=partial(self._report, record),
+                    headers=list(record.headers) or None,
+                )
+            except BufferError:
+                time.sleep(FULL_QUEUE_S)
+            except KafkaException as exception:
+                error: KafkaError = exception.args[0]
+                if error.fatal():
+                    self._gave_up = error
+                record.on_delivery(None, self._delivery_error(error, record.topic, record.partition))
+                return False
+            else:
+                return True
+
+    def _report(self, record: OutgoingRecord, error: KafkaError | None, message: Message) -> None:
+        """librdkafka's report on one record, on the poller's thread."""
+        if error is not None:
+            if error.fatal():
+                self._gave_up = error
+            record.on_delivery(None, self._delivery_error(error, record.topic, record.partition))
+            if error.code() in PURGED:
+                self._fail_waiting(record.place, error)
+            else:
+                self._send_next_first(record.place)
+            return
+        self._fault = None
+        offset = message.offset()
+        if offset is None or offset < 0:
+            record.on_delivery(None, self._unconfirmed(record))
+        else:
+            record.on_delivery(Position(record.topic, record.partition, offset), None)
+        while (waiting := self._first_records.next_after_success(record.place)) is not None:
+            self._hand_over(waiting)
+
+    def _send_next_first(self, place: Place) -> None:
+        """The first record of a partition has failed: another one takes its part."""
+        while (waiting := self._first_records.next_after_failure(place)) is not None:
+            if self._hand_over(waiting):
+                return
+
+    def _fail_waiting(self, place: Place, error: KafkaError) -> None:
+        while (waiting := self._first_records.next_after_failure(place)) is not None:
+            waiting.on_delivery(None, self._delivery_error(error, *place))
 
     def _poll(self) -> None:
         while not self._stopping.is_set():
@@ -142,6 +195,14 @@ class LogClient:
     def _reason(self, error: KafkaError) -> str:
         return f"{error.str()} ({self.why_away()})" if self._fault is not None else error.str()
 
+    def _unconfirmed(self, record: OutgoingRecord) -> DeliveryError:
+        """librdkafka takes a record for stored when a later one is: likely, but not known, nor where."""
+        return DeliveryError(
+            f"{record.topic} partition {record.partition}: the log has acknowledged later records but "
+            "never this one; it may or may not be stored: publish again, dedup drops a second copy",
+            retriable=True,
+        )
+
     def _delivery_error(self, error: KafkaError, topic: str, partition: int) -> DeliveryError:
         where = f"{topic} partition {partition}"
         if error.code() == KafkaError._MSG_TIMED_OUT:
@@ -152,7 +213,7 @@ class LogClient:
                 "dedup drops a second copy",
                 retriable=True,
             )
-        if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+        if error.code() in PURGED:
             return DeliveryError(
                 f"{where}: the producer was closed before the log at {self._brokers} acknowledged the record",
                 retriable=True,

@@ -30,7 +30,7 @@ from streams.budget import Budget
 from streams.column_split import encode_within, split
 from streams.errors import BrokerUnavailableError, DeliveryError, ProducerClosedError, TopicError
 from streams.grouping import Group, OpenGroups
-from streams.log_client import Headers, LogClient, client_options
+from streams.log_client import Headers, LogClient, OutgoingRecord, client_options
 from streams.partitioner import partition_for, partitions_for
 from streams.pending_event import PendingEvent, columns_of
 from streams.positions import Position
@@ -329,7 +329,7 @@ class ProducerCore:
             self._next_serial += 1
             self._in_flight[serial] = None
         on_delivery = partial(self._on_delivery, serial, cost_bytes, futures)
-        self._client.send(topic, partition, key, value, headers, on_delivery)
+        self._client.send(OutgoingRecord(topic, partition, key, value, headers, on_delivery))
 
     def _on_delivery(
         self,
