@@ -27,6 +27,7 @@ class TopicHandlers:
 
     async def create(self, request: Any, caller: Caller) -> ResponseBody:
         results = [self._create(topic, request.validate_only) for topic in request.topics]
+        await asyncio.to_thread(self._broker.topics.sync_folders)
         await self._broker.commit.barrier()
         return {"topics": results}
 
@@ -110,6 +111,7 @@ class TopicHandlers:
                 )
             else:
                 results.append({"name": wanted.name})
+        await asyncio.to_thread(self._broker.topics.sync_folders)
         await self._broker.commit.barrier()
         return {"results": results}
 

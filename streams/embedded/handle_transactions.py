@@ -136,6 +136,7 @@ class TransactionHandlers:
             await self._transactions.add_offsets(
                 request.transactional_id, request.producer_id, request.producer_epoch, offsets
             )
+            self._broker.groups.machine.ensure(request.group_id)
         except ProtocolRefusalError as refusal:
             # This API keeps the older name in all versions (KIP-588).
             return _fenced_name(refusal.code, False)

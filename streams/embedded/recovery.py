@@ -22,7 +22,6 @@ from streams.embedded.segment import (
     Segment,
     Snapshot,
     read_snapshot,
-    sync_directory,
     write_snapshot,
 )
 from streams.embedded.settings import LogSettings
@@ -37,6 +36,7 @@ class Recovered(NamedTuple):
     producers: Producers
     aborted: list[AbortedTransaction]
     lost_bytes: int
+    is_new: bool
 
 
 def recover(directory: Path, settings: LogSettings, *, gapless: bool) -> Recovered:
@@ -51,8 +51,7 @@ def recover(directory: Path, settings: LogSettings, *, gapless: bool) -> Recover
     if not bases:
         fresh = Segment(directory, 0, interval)
         fresh.create()
-        sync_directory(directory)
-        return Recovered([fresh], Producers(), [], 0)
+        return Recovered([fresh], Producers(), [], 0, is_new=True)
     segments = [Segment(directory, base, interval) for base in bases]
     snapshots = [_usable_snapshot(segment) for segment in segments]
     producers = Producers()
@@ -74,7 +73,7 @@ def recover(directory: Path, settings: LogSettings, *, gapless: bool) -> Recover
         segment.created_ms = int(segment.path.stat().st_mtime * 1000) if segment.size else 0
         if not is_last:
             segment.close()
-    return Recovered(segments, producers, aborted, lost)
+    return Recovered(segments, producers, aborted, lost, is_new=False)
 
 
 def _usable_snapshot(segment: Segment) -> Snapshot | None:

@@ -245,8 +245,10 @@ class Connection(asyncio.BufferedProtocol):
         """Stop reading the socket while requests wait, so that the client's own buffers fill up."""
         if self._transport is None or self._transport.is_closing():
             return
-        backlog = len(self._frames) >= self._settings.pipeline_max or (
-            self._waits_for_disk and bool(self._frames)
+        backlog = bool(self._frames) and (
+            self._waits_for_disk
+            or len(self._frames) >= self._settings.pipeline_max
+            or sum(map(len, self._frames)) >= self._settings.pipeline_bytes_max
         )
         if backlog and not self._paused_reading:
             self._paused_reading = True

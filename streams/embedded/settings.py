@@ -49,6 +49,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     unsynced_bytes_max: int = 128 * MIB
     # Requests of one connection that may wait for their turn before its socket is not read further.
     pipeline_max: int = 128
+    pipeline_bytes_max: int = 8 * MIB
     connections_max: int = 2000
 
     # Free space below which batches are refused; half a second of writing at 500 MB/s.

@@ -14,6 +14,7 @@ from streams.embedded.commit import GroupCommit
 from streams.embedded.metadata import MetadataStore, StartMoved, TopicCreated, TopicDeleted, TopicPurged
 from streams.embedded.open_files import OpenFiles
 from streams.embedded.partition import PartitionLog
+from streams.embedded.segment import sync_directory
 from streams.embedded.settings import LogSettings
 from streams.embedded.topic_config import effective_config
 
@@ -38,12 +39,14 @@ class Topics:
         self._commit = commit
         self._store = store
         self.open_files = OpenFiles(settings.open_segments_max)
+        self._unsynced_folders: set[Path] = set()
         self._logs: dict[str, list[PartitionLog]] = {}
 
     def load(self) -> None:
         """Open every partition and finish deletions that a crash interrupted."""
         for name, topic in self._store.state.topics.items():
             self._logs[name] = [self._open(topic, index) for index in range(topic.partitions)]
+        self.sync_folders()
         for topic in list(self._store.state.deleted.values()):
             self.remove_files(topic)
             self.purged(topic)
@@ -97,6 +100,15 @@ class Topics:
             log.retire()
         return topic
 
+    def sync_folders(self) -> None:
+        """Make the folders of new partitions durable, before they are announced; for any thread."""
+        folders, self._unsynced_folders = self._unsynced_folders, set()
+        for folder in folders:
+            sync_directory(folder)
+        if folders:
+            sync_directory(self._root)
+            sync_directory(self._root.parent)
+
     def remove_files(self, topic: TopicCreated) -> None:
         """Remove the files of a deleted topic; blocking, for any thread."""
         shutil.rmtree(self._folder(topic), ignore_errors=True)
@@ -123,6 +135,7 @@ class Topics:
         return self._root / f"{topic.name}@{topic.incarnation}"
 
     def _open(self, topic: TopicCreated, index: int) -> PartitionLog:
+        self._unsynced_folders.add(self._folder(topic))
         return PartitionLog(
             topic.name,
             index,

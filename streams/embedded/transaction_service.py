@@ -58,7 +58,7 @@ class TransactionService:
                 self._adopt(log.topic, log.index, producer_id, epoch)
         prepared = [t for t in self._store.state.transactions.values() if t.state.is_prepared]
         for transaction in prepared:
-            await self._complete(transaction)
+            await self._carry_out(transaction)
 
     def _adopt(self, topic: str, index: int, producer_id: int, epoch: int) -> None:
         transaction = self._store.state.transactions.get(self._by_producer.get(producer_id, ""))
@@ -83,13 +83,14 @@ class TransactionService:
         Raises ProtocolRefusalError.
         """
         changed = self._coordinator.init_producer(transactional_id, timeout_ms, producer_id, epoch, wall_ms())
-        if changed.state is TransactionState.PREPARE_ABORT:
-            await self._complete(changed)
-            # The abort has raised the epoch, so what the caller had before says no more.
-            changed = self._coordinator.init_producer(transactional_id, timeout_ms, -1, -1, wall_ms())
         self._record(changed)
-        await self._commit.barrier()
-        return changed
+        if changed.state is not TransactionState.PREPARE_ABORT:
+            await self._commit.barrier()
+            return changed
+        await self._carry_out(changed)
+        # The abort has raised the epoch, so what the caller had before says no more. Somebody else may
+        # have become the owner meanwhile and even begun a transaction; then it begins anew.
+        return await self.init_producer(transactional_id, timeout_ms, -1, -1)
 
     def add_partitions(
         self, transactional_id: str, producer_id: int, epoch: int, partitions: Iterable[tuple[str, int]]
@@ -115,7 +116,8 @@ class TransactionService:
             transactional_id, producer_id, epoch, commit=commit, now_ms=wall_ms()
         )
         if prepared is not None:
-            await self._complete(prepared)
+            self._record(prepared)
+            await self._carry_out(prepared)
 
     def check_produce(self, producer_id: int, epoch: int, topic: str, partition: int) -> str:
         """May this transactional batch be written? Error name, "" when it may."""
@@ -149,7 +151,9 @@ class TransactionService:
             logger.info(
                 "transaction of %s aborted after %d ms", prepared.transactional_id, prepared.timeout_ms
             )
-            task = asyncio.get_running_loop().create_task(self._complete(prepared))
+            # Recorded before anything else runs: the owner's EndTxn may be waiting in the same loop turn.
+            self._record(prepared)
+            task = asyncio.get_running_loop().create_task(self._carry_out(prepared))
             self._completing.add(task)
             task.add_done_callback(self._finished)
         for transactional_id in self._coordinator.forgettable(now - self._settings.transactional_id_age_ms):
@@ -164,8 +168,8 @@ class TransactionService:
 
     # -- effects -------------------------------------------------------------------------------
 
-    async def _complete(self, prepared: Transaction) -> None:
-        self._record(prepared)
+    async def _carry_out(self, prepared: Transaction) -> None:
+        """Steps 1 to 3 of a recorded decision."""
         await self._commit.barrier()
         commit = prepared.state is TransactionState.PREPARE_COMMIT
         if commit:
