@@ -1,7 +1,8 @@
 """queryd as a process: the engine, a producer and the HTTP face, started and stopped in the right order.
 
 Start: listen first (so that /livez and /readyz answer while tables are read), then open the engine.
-Stop: 1. refuse new connections and finish what is being served, 2. flush the producer – every 202 has been sent
+
+Stop: 1. refuse new connections and finish what is being served, 2. flush the producer – every 202 was sent
 only after the log's acknowledgement, so this is for requests that were cut off –, 3. close the engine.
 """
 
@@ -32,7 +33,7 @@ logger = logging.getLogger("queryd")
 
 READY_POLL_S = 0.05
 DRAIN_S = 2.0
-"""Patience with requests in flight at a stop: far above a query's deadline, and within what `tidal up` allows."""
+"""Patience with requests in flight at a stop: far above a query's deadline, within what `tidal up` allows."""
 FLUSH_S = 2.5
 KEEPALIVE_S = 60.0
 BLOCK_S = 2.0
@@ -44,8 +45,8 @@ DELIVERY_MS = 10_000
 class DaemonConfig:
     """What one queryd needs to know.
 
-    `name` is unique among the queryds of one folder; `port` 0 takes a free one; with `share_port` several listen
-    on the same.
+    `name` is unique among the queryds of one folder; `port` 0 takes a free one; with `share_port` several
+    listen on the same.
     """
 
     name: str
@@ -69,8 +70,8 @@ async def serve(
 ) -> None:
     """Serves until `stopped()` returns. `on_ready` gets host:port once the engine may serve.
 
-    Raises AccessError when strangers could reach it without a key, OSError when the port is taken, and whatever
-    keeps the engine from starting.
+    Raises AccessError when strangers could reach it without a key, OSError when the port is taken, and
+    whatever keeps the engine from starting.
     """
     check_exposure(config.host, config.keys)
     async with contextlib.AsyncExitStack() as stack:

@@ -1,8 +1,8 @@
 """How far the tables are behind the log, in records and in time.
 
-Offsets alone do not tell time, and asking the log for the record at an applied offset would read it. So the ends of
-the partitions are remembered as they are seen each second: tables that have passed the ends of a minute ago are less
-than a minute behind, whatever the records' own timestamps say.
+Offsets alone do not tell time, and asking the log for the record at an applied offset would read it. So the
+ends of the partitions are remembered as they are seen each second: tables that have passed the ends of a
+minute ago are less than a minute behind, whatever the records' own timestamps say.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class Call(Generic[T]):
         return None if self.body is None else msgspec.json.encode(self.body)
 
     def result(self, status: int, body: bytes, retry_after: str | None = None) -> T:
-        """The reply as its type. Raises RefusedError for a problem document, ClientError for anything else."""
+        """The reply as its type. Raises RefusedError for a problem document, else ClientError."""
         if 200 <= status < 300 or status in self.also:
             try:
                 return msgspec.json.decode(body, type=self.reply)

@@ -1,4 +1,4 @@
-"""The child's side of the contract with `tidal.supervisor`: say when ready, die with the parent, stop on SIGTERM."""
+"""The child's side of the contract with `tidal.supervisor`: say when ready, die with the parent."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def write_atomically(path: Path, text: str) -> None:
 def die_with_parent(parent: int | None) -> None:
     """Ends this process when process `parent` ends, however that happens.
 
-    All of our processes survive a kill without loss, so the kernel's SIGKILL is as good as a goodbye and cannot be
-    missed. Where the kernel offers none (macOS), a thread watches for the change of parent.
+    All of our processes survive a kill without loss, so the kernel's SIGKILL is as good as a goodbye and
+    cannot be missed. Where the kernel offers none (macOS), a thread watches for the change of parent.
     """
     if parent is None:
         return

@@ -31,8 +31,8 @@ from tidal.calls import DEFAULT_URL, TIMEOUT_S, Call, ClientError, Event, Kind, 
 T = TypeVar("T")
 
 IDLE_MAX_S = 30.0
-"""A connection idle for longer is opened anew: the server closes it after a minute, and a publish that meets the
-closing may not be sent twice."""
+"""A connection idle for longer is opened anew: the server closes it after a minute, and a publish that meets
+the closing may not be sent twice."""
 
 
 class Client:

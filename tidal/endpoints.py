@@ -1,4 +1,4 @@
-"""Where a running `tidal up` can be reached: DIR/endpoints.json, written when all is ready, gone when it stops."""
+"""Where a running `tidal up` can be reached: DIR/endpoints.json, there while everything is ready."""
 
 from __future__ import annotations
 

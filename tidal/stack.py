@@ -1,16 +1,20 @@
-"""`tidal up` as data and steps: which processes make a whole Tidal on one machine, and in which order they come."""
+"""`tidal up` as data and steps: which processes make a whole Tidal on one machine, in which order."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import socket
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from queryd.http.restores import unfinished
 from schemas.errors import TidalError
 from tidal.endpoints import Endpoints, remove_endpoints, write_endpoints
 from tidal.supervisor import ChildSpec, Report, Supervisor
@@ -34,8 +38,11 @@ class StackError(TidalError):
 
 @dataclass(frozen=True, slots=True)
 class StackPlan:
-    """What to run. Addresses are HOST:PORT, port 0 takes a free one; `brokers` names a cluster to use instead of
-    the embedded log."""
+    """What to run.
+
+    Addresses are HOST:PORT, port 0 takes a free one; `brokers` names a cluster to use instead of the embedded
+    log.
+    """
 
     data: Path
     http: str
@@ -48,7 +55,7 @@ class StackPlan:
 
 
 def check_free(address: str, option: str) -> None:
-    """Raises StackError when something else listens at HOST:PORT: better said at once than by a child later."""
+    """Raises StackError when something else listens at HOST:PORT: better now than by a child later."""
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -74,7 +81,7 @@ class FolderClaim:
             owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._fd)
             raise StackError(
-                f"{data} is in use by another `tidal up` (process {owner}); stop that one, or choose another --data"
+                f"{data} is in use by another `tidal up` (process {owner}); stop it, or choose another --data"
             ) from error
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
@@ -96,7 +103,9 @@ class Stack:
         self._claim = FolderClaim(plan.data)
         remove_endpoints(plan.data)
         os.environ.update({k: v for k, v in _CHILD_ENVIRONMENT.items() if k not in os.environ})
-        self._supervisor = Supervisor(plan.data / "run", plan.data / "logs", report, self._publish_endpoints)
+        self._supervisor = Supervisor(
+            plan.data / "run", plan.data / "logs", report, self._publish_endpoints, self._restore_progress
+        )
         self._endpoints: Endpoints | None = None
 
     @property
@@ -105,7 +114,7 @@ class Stack:
         return self._supervisor.failed
 
     async def start(self) -> Endpoints:
-        """Starts everything; returns when it is ready. Raises TidalError with the reason when it does not become so."""
+        """Starts everything; returns when it is ready. Raises TidalError with the reason if it cannot be."""
         plan = self._plan
         brokers = plan.brokers or await self._start_log()
         await self._init_topics(brokers)
@@ -150,12 +159,26 @@ class Stack:
         if process.returncode != 0:
             raise StackError(f"the topics could not be made:\n{output.decode('utf-8', 'replace').strip()}")
 
+    def _restore_progress(self) -> str:
+        """What the workers still restore, with counts and the time that is left."""
+        statuses = {path.parent.name: _status(path) for path in self._plan.data.glob("workers/*/status.json")}
+        return "; ".join(unfinished(statuses, time.time_ns() // 1_000_000)) if statuses else ""
+
     def _publish_endpoints(self) -> None:
         """Keeps the pids in the file right; before everything is ready there is no file."""
         if self._endpoints is None:
             return
         self._endpoints = Endpoints(self._endpoints.http, self._endpoints.brokers, self._supervisor.pids())
         write_endpoints(self._plan.data, self._endpoints)
+
+
+def _status(path: Path) -> Mapping[str, Any]:
+    """What a worker last wrote of itself; the file is replaced whole, so it is JSON or not there."""
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def log_spec(plan: StackPlan) -> ChildSpec:

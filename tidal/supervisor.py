@@ -1,11 +1,11 @@
 """Runs child processes for `tidal up`: starts them in order, restarts what dies, stops them in reverse.
 
 The contract with a child has three parts. It is told a *ready file*, which it writes once it serves; the file
-names its pid and, where it listens, its address. It is told the supervisor's pid and dies with it. SIGTERM asks it
-to finish its work and leave.
+names its pid and, where it listens, its address. It is told the supervisor's pid and dies with it. SIGTERM
+asks it to finish its work and leave.
 
-Children run in process groups of their own, because Ctrl-C in a terminal reaches the whole foreground group at
-once, and then the log would be gone before the workers had written their last checkpoint.
+Children run in process groups of their own, because Ctrl-C in a terminal reaches the whole foreground group
+at once, and then the log would be gone before the workers had written their last checkpoint.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ START_ATTEMPTS_MAX = 3
 """Deaths before the first readiness after which `up` gives up: such a child will not get better by itself."""
 USAGE_EXIT_CODE = 2
 STOP_S = 5.5
-"""Patience with each stage of a stop. Two stages (readers and workers, then the log) stay within the 10 s that
-`tidal up` promises, with time left for killing what does not listen."""
+"""Patience with each stage of a stop. Two stages (readers and workers, then the log) stay within the 10 s
+that `tidal up` promises, with time left for killing what does not listen."""
 KILL_S = 2.0
 PUMP_END_S = 1.0
 
@@ -54,8 +54,8 @@ class ChildSpec:
     """How to run one child.
 
     `command` is called at each start with the address that the child had before, or None the first time: a
-    child that took a free port takes the same one again. `stage` orders starting (low first) and stopping (high
-    first); children of one stage start and stop together.
+    child that took a free port takes the same one again. `stage` orders starting (low first) and stopping
+    (high first); children of one stage start and stop together.
     """
 
     name: str
@@ -86,9 +86,18 @@ class Child:
 
 
 class Supervisor:
-    """Keeps a set of children alive. Use: `add` them, `start`, then `failed.wait()` or a signal, then `stop`."""
+    """Keeps children alive: `start` them, wait for `failed` or a signal of your own, `stop` them."""
 
-    def __init__(self, run_dir: Path, log_dir: Path, report: Report, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        log_dir: Path,
+        report: Report,
+        on_change: Callable[[], None],
+        progress: Callable[[], str] = str,
+    ) -> None:
+        """`progress` says, while a start takes long, how far it is."""
+        self._progress = progress
         self._run_dir = run_dir
         self._log_dir = log_dir
         self._report = report
@@ -138,7 +147,8 @@ class Supervisor:
         return child
 
     def _keeper_ended(self, child: Child, keeper: asyncio.Task[None]) -> None:
-        """A keeper ends by itself only when its child never became ready, which `start` reports, or by a defect."""
+        """A keeper ends by itself only if its child never became ready, which `start` reports, or by a
+        defect."""
         if self._stopping or keeper.cancelled():
             return
         self.failed.set()
@@ -160,12 +170,13 @@ class Supervisor:
                 if child.keeper in done:
                     child.keeper.result()
                     raise SupervisorError(f"{child.spec.name} ended before it was ready")
-                waited_s = time.monotonic() - started
-                self._report(
-                    f"{child.spec.name} is not ready yet after {waited_s:.0f} s; its log: {child.output.path}"
-                )
+                self._say_waiting(child, time.monotonic() - started)
         finally:
             ready.cancel()
+
+    def _say_waiting(self, child: Child, waited_s: float) -> None:
+        why = self._progress() or f"its log: {child.output.path}"
+        self._report(f"{child.spec.name} is not ready yet after {waited_s:.0f} s; {why}")
 
     async def _keep(self, child: Child) -> None:
         """Runs the child again and again until the supervisor stops."""
@@ -260,7 +271,7 @@ async def _leaves(process: asyncio.subprocess.Process, patience_s: float) -> boo
 
 
 def read_ready_file(path: Path) -> Mapping[str, Any] | None:
-    """What a child has announced, or None while it has not. The file appears whole (it is renamed into place)."""
+    """What a child has announced, or None while it has not. The file appears whole (by a rename)."""
     try:
         announced = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -148,7 +148,7 @@ def authorize(keys: Keys, authorization: str | None, needed: Role) -> Caller:
         raise ProblemError(
             403,
             "role",
-            f"key {caller.name!r} has role {caller.role.name.lower()}, this route needs {needed.name.lower()}",
+            f"key {caller.name!r} has role {caller.role.name.lower()}, here {needed.name.lower()} is needed",
         )
     return caller
 
@@ -158,7 +158,7 @@ def _unauthorized(detail: str) -> ProblemError:
 
 
 class RateLimiter:
-    """A token bucket for each caller: `rate_per_s` requests a second on average, a burst of one second's worth.
+    """A token bucket for each caller: `rate_per_s` requests a second, bursts of one second's worth.
 
     A rate of 0 means no limit.
     """
@@ -170,7 +170,7 @@ class RateLimiter:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, caller: str) -> None:
-        """Counts one request. Raises ProblemError (429, with Retry-After in seconds) when there are too many."""
+        """Counts one request. Raises ProblemError (429, Retry-After in seconds) when there are too many."""
         if self._rate_per_s <= 0:
             return
         now = self._clock()

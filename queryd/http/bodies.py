@@ -18,7 +18,7 @@ _AT_BYTE = re.compile(r"\(byte (?P<byte>\d+)\)")
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The whole body. The application's `client_max_size` bounds it; beyond that is a 413 naming the limit."""
+    """The whole body, bounded by the application's `client_max_size`; beyond that is a 413."""
     try:
         return await request.read()
     except web.HTTPRequestEntityTooLarge:
@@ -41,7 +41,7 @@ def body_too_large(request: web.Request) -> ProblemError:
 def decode_json(body: bytes, shape: type[T] | Any = Any) -> Any:
     """`body` as `shape`.
 
-    Raises ProblemError: 400 `malformed_json` when it is not JSON (with the byte at which it stops being JSON),
+    Raises ProblemError: 400 `malformed_json` when it is not JSON (with the byte at which it stops being so),
     422 `wrong_type` when it is JSON of another shape, with the path of the field.
     """
     try:

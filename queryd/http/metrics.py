@@ -1,4 +1,4 @@
-"""Prometheus metrics of the daemon: histograms by route and by query stage, and gauges read at scrape time."""
+"""Prometheus metrics of the daemon: histograms by route and query stage, gauges read at scrape time."""
 
 from __future__ import annotations
 

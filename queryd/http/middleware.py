@@ -17,7 +17,7 @@ from queryd.http.bodies import body_too_large
 from queryd.http.error_mapping import problem_of
 from queryd.http.problems import ProblemError, problem_response
 from queryd.http.route import Role, Route
-from queryd.http.services import services
+from queryd.http.services import Services, services
 from queryd.http.shapes import FieldProblem
 
 logger = logging.getLogger("queryd.http")
@@ -25,6 +25,8 @@ logger = logging.getLogger("queryd.http")
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 
+IN_FLIGHT_MAX = 1000
+"""At 5 ms a page, one more would wait for five seconds. Most of these wait for the log, not for us."""
 REQUEST_ID_HEADER = "X-Request-Id"
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
@@ -53,9 +55,11 @@ def observe(index: RouteIndex) -> Middleware:
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[REQUEST_ID] = _request_id(request.headers.get(REQUEST_ID_HEADER))
         route = index.of(request)
-        metrics = services(request).metrics
+        offered = services(request)
+        metrics = offered.metrics
         label = route.path if route is not None else "unmatched"
         started = time.perf_counter()
+        offered.in_flight += 1
         metrics.in_flight.inc()
         status = 499
         try:
@@ -67,6 +71,7 @@ def observe(index: RouteIndex) -> Middleware:
             return response
         finally:
             took_s = time.perf_counter() - started
+            offered.in_flight -= 1
             metrics.in_flight.dec()
             metrics.requests.labels(label, request.method, str(status)).inc()
             metrics.request_seconds.labels(label, request.method).observe(took_s)
@@ -76,7 +81,7 @@ def observe(index: RouteIndex) -> Middleware:
 
 
 def problems(index: RouteIndex) -> Middleware:
-    """Turns every error into a problem document; an unforeseen one is logged with its trace and says nothing."""
+    """Turns every error into a problem document; an unforeseen one is logged and tells the caller nothing."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -107,11 +112,24 @@ def access(index: RouteIndex) -> Middleware:
         offered = services(request)
         caller = authorize(offered.keys, request.headers.get("Authorization"), needed)
         if needed is not Role.OPEN:
+            _admit(offered)
             offered.limiter.take(f"{caller.name}@{request.remote}" if len(offered.keys) == 0 else caller.name)
         request[CALLER] = caller
         return await handler(request)
 
     return middleware
+
+
+def _admit(offered: Services) -> None:
+    """Raises ProblemError (503) when so much is being served that one more would only make all slower."""
+    if offered.in_flight > IN_FLIGHT_MAX:
+        raise ProblemError(
+            503,
+            "overloaded",
+            f"{IN_FLIGHT_MAX} requests are being served; try again in a second",
+            limit="in_flight",
+            headers={"Retry-After": "1"},
+        )
 
 
 def _request_id(given: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The pages for people. Each is one file with its style and script inside: nothing is loaded from elsewhere."""
+"""The pages for people. Each is one file with style and script inside: nothing is loaded from elsewhere."""
 
 from __future__ import annotations
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from aiohttp import web
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Method: TypeAlias = Literal["GET", "PUT", "PATCH", "POST", "DELETE"]
 
 
 class Role(enum.IntEnum):
@@ -56,7 +57,7 @@ class Route:
     problem documents, `problems` the statuses of those that are (besides those of access, and 500).
     """
 
-    method: Literal["GET", "PUT", "PATCH", "POST", "DELETE"]
+    method: Method
     path: str
     handler: Handler
     operation_id: str

@@ -7,13 +7,15 @@ from typing import Any
 
 from queryd.http.handlers import cohorts, ledgers, operations, query, relationships, schema, signals, users
 from queryd.http.handlers.entities import EntityRoutes
-from queryd.http.route import Body, Parameter, Role, Route
+from queryd.http.problems import PROBLEM_CONTENT_TYPE
+from queryd.http.route import Body, Handler, Method, Role, Route
 from queryd.http.shapes import (
     BatchWritten,
     Cohorts,
     CohortSize,
     Ledger,
     Liveness,
+    ProblemDocument,
     QueryReply,
     QueryRequest,
     Readiness,
@@ -35,6 +37,7 @@ EVENT_OR_EVENTS = (SignalEvent, list[SignalEvent])
 QUERY_BODY = (QueryRequest, dict[str, Any])
 LEDGER_OR_LEDGERS = (Ledger, dict[str, Ledger])
 
+_QUERY_PROBLEMS = (400, 404, 413, 422, 503, 504)
 _EVENT_EXAMPLE = {"kind": "like", "item": "item_I", "user": "user_U", "weight": 1.0, "ts": 1763600000000}
 _QUERY_EXAMPLE = "RETRIEVE items USING PROFILE trending COHORT locale:US, age:18-24 WINDOW 24h LIMIT 25"
 _ENTITY_EXAMPLES: dict[str, Any] = {
@@ -51,176 +54,239 @@ def all_routes() -> tuple[Route, ...]:
         *(route for plural in _ENTITY_EXAMPLES for route in _entity_routes(plural)),
         *_relationship_routes(),
         *_query_routes(),
-        *_read_routes(),
+        *_ledger_routes(),
+        *_user_routes(),
+        *_declaration_routes(),
         *_operation_routes(),
     )
 
 
+def _read(path: str, handler: Handler, name: str, tag: str, summary: str, **more: Any) -> Route:
+    """A GET for everyone who may read."""
+    return Route("GET", path, handler, name, more.pop("role", Role.READ), tag, summary, **more)
+
+
+def _write(
+    method: Method, path: str, handler: Handler, name: str, tag: str, summary: str, **more: Any
+) -> Route:
+    """A route that puts something into the log."""
+    problems = more.pop("problems", (400, 413, 422, 503))
+    return Route(method, path, handler, name, Role.WRITE, tag, summary, problems=problems, **more)
+
+
 def _signal_routes() -> Iterator[Route]:
-    yield Route(
+    yield _write(
         "POST",
         "/v1/signals",
         signals.publish_signals,
         "publishSignals",
-        Role.WRITE,
         "signals",
         "Publish one event or an array; answers when the log has them on disk.",
         body=Body({JSON: EVENT_OR_EVENTS}, {JSON: _EVENT_EXAMPLE}),
         status=202,
         reply=SignalsAccepted,
-        problems=(400, 413, 422, 503),
     )
 
 
 def _entity_routes(plural: str) -> Iterator[Route]:
     handlers = EntityRoutes(plural)
-    singular = handlers.kind
-    name = singular.capitalize()
-    record = Body({JSON: dict[str, Any]}, {JSON: _ENTITY_EXAMPLES[plural]})
-    records = Body({JSON: list[dict[str, Any]]}, {JSON: [_ENTITY_EXAMPLES[plural]]})
+    kind = handlers.kind
+    name = kind.capitalize()
     path = f"/v1/{plural}/{{id}}"
-    yield Route(
-        "PUT", path, handlers.put, f"put{name}", Role.WRITE, plural, f"Write the whole record of the {singular}.",
-        body=record, reply=Written, problems=(400, 413, 422, 503),
-    )  # fmt: skip
-    yield Route(
-        "PATCH", path, handlers.patch, f"patch{name}", Role.WRITE, plural,
-        f"Merge into the record of the {singular} (JSON merge patch).",
-        body=record, reply=Written, problems=(400, 404, 413, 422, 503),
-    )  # fmt: skip
-    yield Route(
-        "GET", path, handlers.get, f"get{name}", Role.READ, plural, f"The record of the {singular}.",
-        reply=dict[str, Any], problems=(404,),
-    )  # fmt: skip
-    yield Route(
-        "DELETE", path, handlers.delete, f"delete{name}", Role.WRITE, plural, f"Delete the {singular}.",
-        reply=Written, problems=(422, 503),
-    )  # fmt: skip
-    yield Route(
-        "POST", f"/v1/{plural}:batch", handlers.batch, f"put{plural.capitalize()}", Role.WRITE, plural,
-        f"Write an array of records, each with its id; the good {plural} are written whatever the others are.",
-        body=records, reply=BatchWritten, problems=(400, 413, 422, 503),
-    )  # fmt: skip
+    example = _ENTITY_EXAMPLES[plural]
+    record = {"body": Body({JSON: dict[str, Any]}, {JSON: example}), "reply": Written}
+    records = {"body": Body({JSON: list[dict[str, Any]]}, {JSON: [example]}), "reply": BatchWritten}
+    merge = f"Merge into the record of the {kind} (JSON merge patch)."
+    some = f"Write an array of records, each with its id: the good {plural}, whatever the others are."
+    faults = (400, 404, 413, 422, 503)
+    yield _write("PUT", path, handlers.put, f"put{name}", plural, f"Write the whole {kind} record.", **record)
+    yield _write("PATCH", path, handlers.patch, f"patch{name}", plural, merge, problems=faults, **record)
+    yield _read(
+        path, handlers.get, f"get{name}", plural, f"The {kind} record.", reply=dict[str, Any], problems=(404,)
+    )
+    yield _write(
+        "DELETE", path, handlers.delete, f"delete{name}", plural, f"Delete the {kind}.", reply=Written
+    )
+    yield _write("POST", f"/v1/{plural}:batch", handlers.batch, f"put{name}s", plural, some, **records)
 
 
 def _relationship_routes() -> Iterator[Route]:
     edge = "/v1/relationships/{type}/{from}/{to}"
-    yield Route(
-        "PUT", edge, relationships.put_relationship, "putRelationship", Role.WRITE, "relationships",
-        "Write an edge.",
-        body=Body({JSON: RelationshipBody}, {JSON: {"weight": 1.0}}, required=False),
-        reply=Written, problems=(400, 404, 413, 422, 503),
-    )  # fmt: skip
-    yield Route(
-        "DELETE", edge, relationships.delete_relationship, "deleteRelationship", Role.WRITE, "relationships",
-        "Remove an edge.", reply=Written, problems=(400, 404, 422, 503),
-    )  # fmt: skip
-    yield Route(
-        "GET", edge, relationships.get_relationship, "getRelationship", Role.READ, "relationships",
-        "One edge, its weight as decayed to now.", reply=Relationship, problems=(400, 404),
-    )  # fmt: skip
-    yield Route(
-        "GET", "/v1/relationships/{type}/{from}", relationships.list_relationships, "listRelationships", Role.READ,
-        "relationships", "Edges of one type out of or into an entity, heaviest first.",
-        parameters=relationships.LIST_PARAMETERS, reply=Relationships, problems=(400, 404),
-    )  # fmt: skip
+    tag = "relationships"
+    body = Body({JSON: RelationshipBody}, {JSON: {"weight": 1.0}}, required=False)
+    faults = (400, 404, 413, 422, 503)
+    put, delete, get = (
+        relationships.put_relationship,
+        relationships.delete_relationship,
+        relationships.get_relationship,
+    )
+    yield _write(
+        "PUT", edge, put, "putRelationship", tag, "Write an edge.", body=body, reply=Written, problems=faults
+    )
+    yield _write(
+        "DELETE", edge, delete, "deleteRelationship", tag, "Remove an edge.", reply=Written, problems=faults
+    )
+    yield _read(
+        edge,
+        get,
+        "getRelationship",
+        tag,
+        "One edge, its weight as decayed to now.",
+        reply=Relationship,
+        problems=(400, 404),
+    )
+    yield _read(
+        "/v1/relationships/{type}/{from}",
+        relationships.list_relationships,
+        "listRelationships",
+        tag,
+        "Edges of one type out of or into an entity, heaviest first.",
+        parameters=relationships.LIST_PARAMETERS,
+        reply=Relationships,
+        problems=(400, 404),
+    )
 
 
 def _query_routes() -> Iterator[Route]:
+    text = "text/plain"
     yield Route(
-        "POST", "/v1/query", query.run_query, "query", Role.READ, "query",
+        "POST",
+        "/v1/query",
+        query.run_query,
+        "query",
+        Role.READ,
+        "query",
         "Run a query: its text, as text or in JSON, or its JSON form.",
-        body=Body(
-            {JSON: QUERY_BODY, "text/plain": str}, {JSON: {"query": _QUERY_EXAMPLE}, "text/plain": _QUERY_EXAMPLE}
-        ),
-        reply=QueryReply, problems=(400, 413, 503, 504),
-    )  # fmt: skip
+        body=Body({JSON: QUERY_BODY, text: str}, {JSON: {"query": _QUERY_EXAMPLE}, text: _QUERY_EXAMPLE}),
+        reply=QueryReply,
+        problems=_QUERY_PROBLEMS,
+    )
     for verb, handler, parameters in (
         ("retrieve", query.retrieve, RETRIEVE_PARAMETERS),
         ("search", query.search, SEARCH_PARAMETERS),
     ):
-        yield Route(
-            "GET", f"/v1/{verb}", handler, verb, Role.READ, "query", f"{verb.upper()} by URL parameters.",
-            parameters=parameters, reply=QueryReply, problems=(400, 503, 504),
-        )  # fmt: skip
-    yield Route(
-        "GET", "/v1/suggest", query.suggest, "suggest", Role.READ, "query", "Not served yet: answers 501.",
-        parameters=SUGGEST_PARAMETERS, status=501, reply_media="application/problem+json",
-    )  # fmt: skip
+        yield _read(
+            f"/v1/{verb}",
+            handler,
+            verb,
+            "query",
+            f"{verb.upper()} by URL parameters.",
+            parameters=parameters,
+            reply=QueryReply,
+            problems=_QUERY_PROBLEMS,
+        )
+    yield _read(
+        "/v1/suggest",
+        query.suggest,
+        "suggest",
+        "query",
+        "Not served by this version: answers 501.",
+        parameters=SUGGEST_PARAMETERS,
+        status=501,
+        reply=ProblemDocument,
+        reply_media=PROBLEM_CONTENT_TYPE,
+    )
 
 
-def _read_routes() -> Iterator[Route]:
+def _ledger_routes() -> Iterator[Route]:
     for plural, handler in (("items", ledgers.get_item_signals), ("creators", ledgers.get_creator_signals)):
-        yield Route(
-            "GET", f"/v1/{plural}/{{id}}/signals", handler, f"get{plural[:-1].capitalize()}Signals", Role.READ,
-            plural, "Ledger: counts, sums, velocities and decayed scores; by signal name without `signal`.",
-            parameters=ledgers.LEDGER_PARAMETERS, reply=LEDGER_OR_LEDGERS, problems=(400, 404),
-        )  # fmt: skip
-    yield from _user_routes()
-    yield Route(
-        "GET", "/v1/cohorts", cohorts.list_cohorts, "listCohorts", Role.READ, "cohorts",
-        "Declared cohorts, segments and dimensions.", reply=Cohorts, problems=(400,),
-    )  # fmt: skip
-    yield Route(
-        "GET", "/v1/cohorts/size", cohorts.get_cohort_size, "getCohortSize", Role.READ, "cohorts",
-        "Distinct users in a cohort.", parameters=cohorts.SIZE_PARAMETERS, reply=CohortSize, problems=(400, 404),
-    )  # fmt: skip
-    yield Route(
-        "GET", "/v1/schema", schema.get_schema, "getSchema", Role.READ, "schema", "The schema that is served.",
-        reply=dict[str, Any], problems=(400,),
-    )  # fmt: skip
+        yield _read(
+            f"/v1/{plural}/{{id}}/signals",
+            handler,
+            f"get{plural[:-1].capitalize()}Signals",
+            plural,
+            "Ledger: counts, sums, velocities and decayed scores; by signal name without `signal`.",
+            parameters=ledgers.LEDGER_PARAMETERS,
+            reply=LEDGER_OR_LEDGERS,
+            problems=(400, 404),
+        )
 
 
 def _user_routes() -> Iterator[Route]:
-    shapes: tuple[tuple[str, Any, Any, tuple[Parameter, ...], str], ...] = (
-        ("state", users.get_user_state, UserState, users.STATE_PARAMETERS, "Items seen, liked, saved, …"),
-        (
-            "relationships",
-            users.get_user_relationships,
-            UserRelationships,
-            users.RELATIONSHIP_PARAMETERS,
-            "Edges out of the user.",
-        ),
-        (
-            "preference",
-            users.get_user_preference,
-            UserPreference,
-            (),
-            "Preference vectors learnt from signals.",
-        ),
+    yield _read(
+        "/v1/users/{id}/state",
+        users.get_user_state,
+        "getUserState",
+        "users",
+        "Items seen, liked, saved, …",
+        parameters=users.STATE_PARAMETERS,
+        reply=UserState,
+        problems=(400, 404),
     )
-    for what, handler, reply, parameters, summary in shapes:
-        yield Route(
-            "GET", f"/v1/users/{{id}}/{what}", handler, f"getUser{what.capitalize()}", Role.READ, "users", summary,
-            parameters=parameters, reply=reply, problems=(400, 404),
-        )  # fmt: skip
+    yield _read(
+        "/v1/users/{id}/relationships",
+        users.get_user_relationships,
+        "getUserRelationships",
+        "users",
+        "Edges out of the user, heaviest first.",
+        parameters=users.RELATIONSHIP_PARAMETERS,
+        reply=UserRelationships,
+        problems=(400, 404),
+    )
+    yield _read(
+        "/v1/users/{id}/preference",
+        users.get_user_preference,
+        "getUserPreference",
+        "users",
+        "Preference vectors learnt from signals.",
+        reply=UserPreference,
+        problems=(400,),
+    )
+
+
+def _declaration_routes() -> Iterator[Route]:
+    yield _read(
+        "/v1/cohorts",
+        cohorts.list_cohorts,
+        "listCohorts",
+        "cohorts",
+        "Declared cohorts, segments and dimensions.",
+        reply=Cohorts,
+        problems=(400,),
+    )
+    yield _read(
+        "/v1/cohorts/size",
+        cohorts.get_cohort_size,
+        "getCohortSize",
+        "cohorts",
+        "Distinct users in a cohort.",
+        parameters=cohorts.SIZE_PARAMETERS,
+        reply=CohortSize,
+        problems=(400, 404),
+    )
+    yield _read(
+        "/v1/schema",
+        schema.get_schema,
+        "getSchema",
+        "schema",
+        "The schema that is served.",
+        reply=dict[str, Any],
+        problems=(400,),
+    )
 
 
 def _operation_routes() -> Iterator[Route]:
-    yield Route(
-        "GET", "/livez", operations.livez, "livez", Role.OPEN, "operations", "Liveness.", reply=Liveness
+    tag, is_open, html = "operations", {"role": Role.OPEN}, {"role": Role.OPEN, "reply_media": "text/html"}
+    ready = "Readiness: tables restored and lag under its bound."
+    yield _read("/livez", operations.livez, "livez", tag, "Liveness.", reply=Liveness, **is_open)
+    yield _read(
+        "/readyz",
+        operations.readyz,
+        "readyz",
+        tag,
+        ready,
+        reply=Readiness,
+        other_replies={503: Readiness},
+        **is_open,
     )
-    yield Route(
-        "GET", "/readyz", operations.readyz, "readyz", Role.OPEN, "operations",
-        "Readiness: tables restored and lag under its bound.", reply=Readiness, other_replies={503: Readiness},
-    )  # fmt: skip
-    yield Route(
-        "GET", "/metrics", operations.metrics, "metrics", Role.READ, "operations", "Prometheus metrics.",
-        reply_media="text/plain",
-    )  # fmt: skip
-    yield Route(
-        "GET", "/v1/status", operations.get_status, "status", Role.READ, "operations", "What `tidal status` prints.",
-        reply=Status,
-    )  # fmt: skip
-    yield Route(
-        "GET", "/openapi.json", operations.openapi, "openapi", Role.OPEN, "operations", "This document.",
-        reply=dict[str, Any],
-    )  # fmt: skip
-    yield Route(
-        "GET", "/docs", operations.docs, "docs", Role.OPEN, "operations", "This document as a page.",
-        reply_media="text/html",
-    )  # fmt: skip
-    yield Route(
-        "GET", "/", operations.index, "index", Role.OPEN, "operations", "A small status page.",
-        reply_media="text/html",
-    )  # fmt: skip
+    yield _read(
+        "/metrics", operations.metrics, "metrics", tag, "Prometheus metrics.", reply_media="text/plain"
+    )
+    yield _read(
+        "/v1/status", operations.get_status, "status", tag, "What `tidal status` prints.", reply=Status
+    )
+    yield _read(
+        "/openapi.json", operations.openapi, "openapi", tag, "This document.", reply=dict[str, Any], **is_open
+    )
+    yield _read("/docs", operations.docs, "docs", tag, "This document as a page.", **html)
+    yield _read("/", operations.index, "index", tag, "A small status page.", **html)

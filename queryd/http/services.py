@@ -131,7 +131,8 @@ class LagWatch(Protocol):
 class Services:
     """Everything that a handler may use.
 
-    `lag_ms_max` is the lag beyond which /readyz says no; `was_ready` is set when it first says yes.
+    `lag_ms_max` is the lag beyond which /readyz says no; `was_ready` is set when it first says yes;
+    `in_flight` counts the requests being served.
     """
 
     reader: Reader
@@ -142,14 +143,16 @@ class Services:
     limiter: RateLimiter = field(default_factory=lambda: RateLimiter(0.0))
     metrics: HttpMetrics = field(default_factory=HttpMetrics)
     was_ready: bool = False
+    in_flight: int = 0
 
 
 def readiness(offered: Services) -> Readiness:
     """Tables restored and lag under its bound.
 
-    Restores count until the first yes only: later they mean that partitions move between workers, and a daemon
-    that went away at each rebalance would be worse than one that says how old its answers are. A log that does
-    not answer leaves the lag unknown: what was ready keeps serving, and /v1/status says that the log is away.
+    Restores count until the first yes only: later they mean that partitions move between workers, and a
+    daemon that went away at each rebalance would be worse than one that says how old its answers are. A log
+    that does not answer leaves the lag unknown: what was ready keeps serving, and /v1/status says that the
+    log is away.
     """
     report, lag = offered.reader.readiness(), offered.lag.now()
     why = list(report.why)

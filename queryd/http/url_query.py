@@ -1,4 +1,4 @@
-"""A query by URL parameters: the keys of the JSON form, with the few values that a URL cannot nest written flat."""
+"""A query by URL parameters: the keys of the JSON form, with the values that a URL cannot nest made flat."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Address(NamedTuple):
 
 
 def parse_address(text: str, option: str) -> Address:
-    """`127.0.0.1:8080`, `[::1]:8080`, `:8080` (this machine only). Raises UsageError that names the option."""
+    """`127.0.0.1:8080`, `[::1]:8080`, `:8080` (this machine). Raises UsageError that names the option."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit() or int(port) > PORT_MAX:
         raise UsageError(

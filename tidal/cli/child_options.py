@@ -1,4 +1,4 @@
-"""Options that `tidal up` gives to its children; people have no use for them, so --help does not show them."""
+"""Options that `tidal up` gives to its children; people have no use for them, so --help hides them."""
 
 from __future__ import annotations
 

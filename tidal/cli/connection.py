@@ -1,4 +1,4 @@
-"""How commands find a running Tidal: the option for it, then the folder of a `tidal up`, then the settings."""
+"""How commands find a running Tidal: by option, by the folder of a `tidal up`, by the settings."""
 
 from __future__ import annotations
 

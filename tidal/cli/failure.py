@@ -1,4 +1,4 @@
-"""How a command fails: on stderr as *what, where, what to do*, with the exit code that says which kind it was."""
+"""How a command fails: on stderr as *what, where, what to do*, with the exit code of its kind."""
 
 from __future__ import annotations
 

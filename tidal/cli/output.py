@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for machines, progress on a terminal and plain lines elsewhere."""
+"""What commands print: tables for people, JSON for machines, results on stdout and talk on stderr."""
 
 from __future__ import annotations
 

@@ -117,7 +117,8 @@ class Readable(Protocol):
 def read_lines(stream: Readable) -> Iterator[tuple[int, list[bytes]]]:
     """Runs of non-empty lines as they become available, each with the number of its first line.
 
-    A line beyond LINE_BYTES_MAX is cut there, so that memory stays bounded; its parts are then refused as JSON.
+    A line beyond LINE_BYTES_MAX is cut there, so that memory stays bounded; its parts are then refused as
+    JSON.
     """
     number, rest = 1, b""
     while chunk := stream.read1(READ_BYTES):

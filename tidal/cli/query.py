@@ -67,8 +67,8 @@ def _print_page(reply: QueryReply) -> None:
     print_table("", columns, rows)
     freshness = "–" if reply.freshness_ms is None else f"{reply.freshness_ms:.0f} ms"
     say(
-        f"{len(reply.results)} of about {reply.total_estimate:,} · {reply.estimator} · fresh to {freshness} · "
-        f"{reply.took_us:,} µs · request {reply.request_id}"
+        f"{len(reply.results)} of about {reply.total_estimate:,} · {reply.estimator} · "
+        f"fresh to {freshness} · {reply.took_us:,} µs · request {reply.request_id}"
     )
     if reply.cursor is not None:
         say(f'next page: CURSOR "{reply.cursor}"')

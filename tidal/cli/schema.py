@@ -87,8 +87,8 @@ def _print_schema(schema: Schema) -> None:
         "signals",
         ["signal", "category", "polarity", "decay", "windows", "state", "preference"],
         [
-            [s.name, s.category, s.polarity, " ".join(s.decay.labels) or s.decay.kind, " ".join(s.windows), s.state,
-             s.preference]
+            [s.name, s.category, s.polarity, " ".join(s.decay.labels) or s.decay.kind, " ".join(s.windows),
+             s.state, s.preference]
             for s in schema.signal_list
         ],
     )  # fmt: skip
@@ -96,7 +96,8 @@ def _print_schema(schema: Schema) -> None:
         "profiles",
         ["profile", "version", "signal", "window", "sources", "terms"],
         [
-            [p.name, p.version, p.signal, p.window, " ".join(s.source for s in p.sources), " ".join(t.term for t in p.terms)]
+            [p.name, p.version, p.signal, p.window, " ".join(s.source for s in p.sources),
+             " ".join(t.term for t in p.terms)]
             for p in schema.profile_versions
         ],
     )  # fmt: skip

@@ -18,7 +18,7 @@ def effective_settings(flags: Flags | None = None) -> Settings:
 
 
 def settings_with_origins(flags: Flags | None = None) -> tuple[Settings, dict[str, str]]:
-    """The settings, and by `section.name` where each value came from. Raises UsageError with every bad value."""
+    """The settings, and where each `section.name` came from. Raises UsageError with every bad value."""
     try:
         return load_settings(flags)
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line on stderr: time, level, logger, message, and whatever the call added as `extra`."""
+"""Logs as one JSON object a line on stderr: time, level, logger, message, and the call's `extra`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Item, user and creator records: whole, patched, in batches.
 
-A PATCH is a JSON merge patch (RFC 7396) on the record that the tables hold. Two patches through one daemon are
-applied one after the other: the second waits until the first is visible. Patches of one record through two daemons
-at the same moment, or beside another producer, can still overwrite each other, because the log has no conditional
-write; who needs that writes whole records.
+A PATCH is a JSON merge patch (RFC 7396) on the record that the tables hold. Two patches through one daemon
+are applied one after the other: the second waits until the first is visible. Patches of one record through
+two daemons at the same moment, or beside another producer, can still overwrite each other, because the log
+has no conditional write; who needs that writes whole records.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REMEMBERED_MAX = 10_000
 that it is visible."""
 STRIPES = 256
 VISIBLE_TIMEOUT_S = 5.0
-"""How long a patch waits for the write before it to become visible; usually that takes tens of milliseconds."""
+"""How long a patch waits for the write before it to become visible; usually some tens of milliseconds."""
 
 
 class EntityWrites:
@@ -80,7 +80,7 @@ class EntityRoutes:
         return json_reply(await self._write(request, id, _object(decode_json(body))))
 
     async def patch(self, request: web.Request) -> web.Response:
-        """Merges the body into the record (RFC 7396): null removes a field, an object merges, the rest replaces."""
+        """Merges the body into the record (RFC 7396): null removes, an object merges, the rest replaces."""
         id = self._own_id(request, "change it")
         patch = _object(decode_json(await read_body(request)))
         async with request.app[ENTITY_WRITES].lock(self.kind, id):
@@ -107,7 +107,7 @@ class EntityRoutes:
         return json_reply(Written(id=id, position=position.encode()))
 
     async def batch(self, request: web.Request) -> web.Response:
-        """Writes an array of records, each with its `id`; the good ones are written whatever the others are."""
+        """Writes an array of records, each with its `id`: the good ones, whatever the others are."""
         offered = services(request)
         records = decode_json(await read_body(request), list[Any])
         _check_batch_size(records, offered.reader.schema)
@@ -145,7 +145,7 @@ class EntityRoutes:
             raise ProblemError(
                 503,
                 "not_visible_yet",
-                f"the last write of {self.kind} {id!r} is not visible after {VISIBLE_TIMEOUT_S:g} s; try again",
+                f"{self.kind} {id!r}: its last write is not visible after {VISIBLE_TIMEOUT_S:g} s; try again",
                 headers={"Retry-After": "1"},
             )
         raw = await offered.reader.record(self.kind, id)

@@ -32,7 +32,7 @@ async def livez(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """200 when tables are restored and the lag is under its bound, else 503 with the reasons and the progress."""
+    """200 when tables are restored and the lag is under its bound, else 503 with reasons and progress."""
     body = readiness(services(request))
     return json_reply(body, status=200 if body.ready else 503)
 

@@ -59,8 +59,8 @@ async def publish_signals(request: web.Request) -> web.Response:
 def decode_events(body: bytes, schema: Schema, now_ms: int) -> tuple[EventColumns, list[Refused]]:
     """The events of a body, and those that are refused. `now_ms` becomes the time of events without one.
 
-    Raises ProblemError: 400 when the body is not JSON, 422 when it is of another shape or holds more events than
-    `max_array_events`.
+    Raises ProblemError: 400 when the body is not JSON, 422 when it is of another shape or holds more events
+    than `max_array_events`.
     """
     decoded = decode_records([body], np.array([now_ms], dtype=np.int64), schema)
     whole = [reject.error for reject in decoded.rejects if reject.event is None]

@@ -39,7 +39,8 @@ def status(**changes: Any) -> Status:
     """A status."""
     given: dict[str, Any] = {
         "version": "1.2.3", "ready": True, "log": LOG, "engine": {"text": {"waiting": 5}},
-        "workers": {"worker-0": WORKER}, "rejected": {"unknown_kind": 4, "id_empty": 9}, "http": {"requests": 8},
+        "workers": {"worker-0": WORKER}, "rejected": {"unknown_kind": 4, "id_empty": 9},
+        "http": {"requests": 8},
     }  # fmt: skip
     return Status(**(given | changes))
 

@@ -68,7 +68,7 @@ async def running(folder: Path, *specs: ChildSpec) -> AsyncIterator[tuple[Superv
 
 async def until(condition: Callable[[], bool]) -> None:
     """Waits for a condition; the test's own time limit bounds it."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - other processes set no events of ours
         await asyncio.sleep(0.01)
 
 
@@ -129,6 +129,18 @@ async def test_a_child_that_never_becomes_ready_fails_the_start(
     words = "no such folder" if script is FAILS else "unknown option"
     assert words in str(raised.value)
     assert (tmp_path / "logs" / "bad.log").read_text().count(words) == attempts
+
+
+async def test_a_long_start_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "STILL_WAITING_S", 0.05)
+    said: list[str] = []
+    supervised = Supervisor(
+        tmp_path / "run", tmp_path / "logs", said.append, lambda: None, lambda: "half of the rows"
+    )
+    starting = asyncio.create_task(supervised.start([spec("a", "import time; time.sleep(60)")]))
+    await until(lambda: any("a is not ready yet" in line and "half of the rows" in line for line in said))
+    starting.cancel()
+    await supervised.stop()
 
 
 async def test_a_ready_file_of_another_process_does_not_count(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import msgspec
 import pytest
 from aiohttp.test_utils import TestClient
 
+from queryd.http.middleware import IN_FLIGHT_MAX
 from queryd.http.openapi import openapi_document
 from queryd.http.restores import unfinished
 from queryd.http.routes import all_routes
+from queryd.http.services import Services
 from queryd.http.shapes import ProblemDocument
 from queryd.log_lag import Lag
 from tests.unit.http.conftest import FakeLag, FakeReader, FakeReadiness
@@ -257,6 +259,15 @@ async def test_each_request_is_logged(client: Client, caplog: pytest.LogCaptureF
         await client.get("/livez", headers={"X-Request-Id": "abc-1"})
     entry = caplog.records[-1].__dict__
     assert (entry["request_id"], entry["route"], entry["status"]) == ("abc-1", "/livez", 200)
+
+
+async def test_too_many_requests_at_once(client: Client, services: Services) -> None:
+    services.in_flight = IN_FLIGHT_MAX
+    reply = await client.get("/v1/status")
+    assert reply.status == 503
+    assert (await reply.json())["type"] == "urn:tidal:problem:overloaded"
+    assert (await client.get("/livez")).status == 200
+    assert services.in_flight == IN_FLIGHT_MAX
 
 
 async def test_head(client: Client) -> None:
