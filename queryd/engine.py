@@ -108,7 +108,7 @@ class Engine:
             self._records,
             settings.queryd.qdrant_url,
         )
-        self._positions = AppliedPositions(tables, partitions, self._index_current)
+        self._positions = AppliedPositions(tables, partitions, self._text)
         self._loader = Loader(tables, self._hot, self._offer)
         self._feeder = Feeder(
             tables,
@@ -554,9 +554,6 @@ class Engine:
     def _offer(self, writes: list[ItemWrite]) -> None:
         self._text.offer(writes)
         self._vectors.offer(writes)
-
-    def _index_current(self) -> bool:
-        return self._text.current
 
     def _freshness_ms(self) -> int | None:
         newest = self._feeder.newest_written_ms

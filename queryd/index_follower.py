@@ -25,6 +25,8 @@ class IndexFollower(ABC):
     Only ids wait to be indexed (one entry for each item at most); the record is read again when its turn
     comes, so a burst of writes costs no memory and an item written ten times is indexed once.
 
+    ``offered`` numbers the records taken note of; everything up to number ``searchable`` is in the index.
+
     Args:
         folder: the index's own folder; wiped when its layout is not ``kind``.
         batch: items written to the index between two pauses for queries.
@@ -41,7 +43,10 @@ class IndexFollower(ABC):
         self._batch = batch
         self._commit_every_s = commit_every_s
         self._fingerprints = Fingerprints(folder.with_suffix(".fingerprints"), kind)
-        self._waiting: dict[str, int] = {}
+        self._waiting: dict[str, int] = {}  # id -> number of its first offer, in that order
+        self.offered = 0
+        self.searchable = 0
+        self._written = 0
         self._seen: set[int] | None = set()
         self._deletions: set[int] = set()
         self._ready = False
@@ -87,10 +92,11 @@ class IndexFollower(ABC):
             content = None if write.record is None else self._fingerprint(write.record)
             if self._seen is not None:
                 self._seen.add(key)
+            self.offered += 1
             if self._fingerprints.held.get(key) == content:
                 self._waiting.pop(write.id, None)
             else:
-                self._waiting[write.id] = key
+                self._waiting.setdefault(write.id, self.offered)
 
     def scanned(self, *, complete: bool) -> None:
         """Every item of the tables has been offered once.
@@ -119,8 +125,9 @@ class IndexFollower(ABC):
             await self._committed()
             self._committed_s = time.monotonic()
             self._save_now_and_then()
-        if self._seen is None and not self.waiting and not self._uncommitted:
-            self._ready = True
+        if not self.waiting and not self._uncommitted:
+            self.searchable = self.offered
+            self._ready = self._ready or self._seen is None
         return bool(self._waiting or self._deletions)
 
     async def close(self) -> None:
@@ -128,19 +135,23 @@ class IndexFollower(ABC):
         if self._uncommitted or self._committing is not None:
             await self._committed()
         self._fingerprints.save()
-        self._close()
+        await self._close()
 
     async def _committed(self) -> None:
         """Commit, or wait for the commit under way: cancelling who waits does not stop its thread."""
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit())
+        written = self._written
         await asyncio.shield(self._committing)
         self._committing = None
         self._uncommitted = 0
+        self.searchable = written
 
     def _write_batch(self) -> None:
         ids = [id_ for id_, _ in zip(self._waiting, range(self._batch), strict=False)]
-        keys = [self._waiting.pop(id_) for id_ in ids]
+        keys = [entity_id(id_) for id_ in ids]
+        for id_ in ids:
+            del self._waiting[id_]
         records = self._records.records("item", ids)
         held = self._fingerprints.held
         upserts: list[tuple[int, EntityRecord]] = []
@@ -156,6 +167,7 @@ class IndexFollower(ABC):
             held.pop(key, None)
         self._write(upserts, deletes)
         self._uncommitted += len(upserts) + len(deletes)
+        self._written = next(iter(self._waiting.values()), self.offered + 1) - 1
 
     def _save_now_and_then(self) -> None:
         if time.monotonic() - self._saved_s > _SAVE_EVERY_S:
@@ -176,4 +188,4 @@ class IndexFollower(ABC):
     async def _commit(self) -> None: ...
 
     @abstractmethod
-    def _close(self) -> None: ...
+    async def _close(self) -> None: ...

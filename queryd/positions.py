@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from materializers.materializer import Scope
 from queryd.hot.tables import Tables
@@ -20,6 +19,14 @@ class _Waiter:
     positions: Positions
     indexed: bool
     done: asyncio.Future[None]
+    mark: int | None = None
+
+
+class Index(Protocol):
+    """What a search waits for: records up to ``offered`` are known, those up to ``searchable`` found."""
+
+    offered: int
+    searchable: int
 
 
 class AppliedPositions:
@@ -27,13 +34,14 @@ class AppliedPositions:
     that the tables' last catch-up showed: only then does an applied offset mean that queries see it.
 
     Args:
-        index_current: whether the text index holds every item record that the tables have.
+        index: the text index; a search waits until it has the records that were known when the tables had
+            the position, and not for those that go on coming.
     """
 
-    def __init__(self, tables: Tables, partitions: int, index_current: Callable[[], bool]) -> None:
+    def __init__(self, tables: Tables, partitions: int, index: Index) -> None:
         self._tables = tables
         self._partitions = partitions
-        self._index_current = index_current
+        self._index = index
         self._waiters: list[_Waiter] = []
 
     async def wait(self, positions: Positions, timeout_s: float, *, indexed: bool = False) -> bool:
@@ -59,9 +67,11 @@ class AppliedPositions:
                 self._waiters.remove(waiter)
 
     def _visible(self, waiter: _Waiter) -> bool:
-        if waiter.indexed and not self._index_current():
-            return False
-        return all(self._applied(position) for position in waiter.positions)
+        if waiter.mark is None:
+            if not all(self._applied(position) for position in waiter.positions):
+                return False
+            waiter.mark = self._index.offered if waiter.indexed else 0
+        return self._index.searchable >= waiter.mark
 
     def _applied(self, position: Position) -> bool:
         topic, partition, offset = position.topic, position.partition, position.offset

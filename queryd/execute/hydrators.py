@@ -9,7 +9,7 @@ import numpy as np
 from queryd.execute.candidates import Candidates
 from queryd.execute.context import Context
 from queryd.hot.arrays import F64, I32, I64
-from queryd.hot.reads import EVERYBODY
+from queryd.hot.reads import EVERYBODY, velocity
 from schemas.model import Term
 from schemas.weights import WEIGHT_SCALE
 
@@ -152,18 +152,21 @@ def aggregate(term: Term, context: Context, candidates: Candidates) -> F64:
         label = term.half_life or decay.labels[0]
         half_life_ms = decay.half_lives_ms[decay.labels.index(label)]
         return context.hot.decayed[signal].scores(rows, half_life_ms, context.at_ms)
+    counts = reads.counts(signal, window, scope)[rows].astype(np.float64)
     if term.read == "ratio":
         assert term.over is not None
-        return reads.ratio(signal, schema.signal_index[term.over], window, scope)[rows]
-    if term.read == "sum":
-        return reads.sums(signal, window, scope)[rows] / WEIGHT_SCALE
-    if term.read == "mean":
-        return reads.mean(signal, window, scope)[rows]
+        over = reads.counts(schema.signal_index[term.over], window, scope)[rows]
+        return np.divide(counts, over, out=np.zeros(len(rows)), where=over > 0)
+    if term.read in ("sum", "mean"):
+        sums = reads.sums(signal, window, scope)[rows] / WEIGHT_SCALE
+        return (
+            sums if term.read == "sum" else np.divide(sums, counts, out=np.zeros(len(rows)), where=counts > 0)
+        )
     if term.read == "velocity":
-        return reads.velocity(signal, window, scope)[rows]
+        return velocity(counts, window)
     if term.read == "acceleration":
         return reads.acceleration(signal, window, scope)[rows]
-    return reads.counts(signal, window, scope)[rows].astype(np.float64)
+    return counts
 
 
 def run_hydrators(context: Context, candidates: Candidates) -> None:

@@ -23,7 +23,9 @@ TEXT_AMONG_MAX = 50_000
 TEXT_INSIDE_MAX = 5_000
 """Up to so many allowed items, restricting the search costs less (5 ms) than filtering a broad one's hits."""
 _SCANNED_TITLES_MAX = 2_000
-_ASKED_TIMES_MAX = 4
+_ASKED_TIMES_MAX = 3
+_SHARE_MIN = 0.05
+_HEADROOM = 1.25  # asking a quarter more than the filters should leave costs less than asking twice
 
 
 class Source(Protocol):
@@ -224,7 +226,8 @@ def neighbours(context: Context, slot: str, vector: F32, limit: int) -> Retrieve
 
 
 def _asked_wider(context: Context, slot: str, vector: F32, limit: int) -> Retrieved | None:
-    asked = limit
+    share = max(np.count_nonzero(context.allowed) / max(1, context.items), _SHARE_MIN)
+    asked = round(limit / share * _HEADROOM)
     for _ in range(_ASKED_TIMES_MAX):
         ordinals, _ = context.vectors.nearest(slot, vector, asked)
         kept = ordinals[context.allowed[ordinals]]

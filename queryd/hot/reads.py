@@ -89,11 +89,6 @@ class SignalReads:
         sums = self.sums(signal, window, scope)
         return np.divide(sums, counts * WEIGHT_SCALE, out=np.zeros(len(counts)), where=counts > 0)
 
-    def ratio(self, signal: int, over: int, window: str, scope: Scope = EVERYBODY) -> F64:
-        """count of ``signal`` / count of the signal with index ``over``, f64[items]; 0 where that is 0."""
-        above, below = self.counts(signal, window, scope), self.counts(over, window, scope)
-        return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
-
     def cohort_mask(self, scope: Scope) -> Mask | None:
         """The profiles of a cohort, bool[profiles]; None for everybody."""
         return None if scope.cohort is None else self._hot.profiles.mask(scope.cohort)
@@ -154,7 +149,7 @@ class SignalReads:
         return lengthened(column, len(self._hot.items))[: len(self._hot.items)]
 
 
-def velocity(counts: I64, window: str) -> F64:
+def velocity(counts: I64 | F64, window: str) -> F64:
     """counts / duration of the window in seconds; for all_time the counts as they are."""
     duration_ms = WINDOWS[window].duration_ms
     return counts.astype(np.float64) if not duration_ms else counts / (duration_ms / 1000)

@@ -127,7 +127,9 @@ class TextIndex(IndexFollower):
         await asyncio.to_thread(self._writer.commit)
         self._index.reload()
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
+        # Gives the folder's lock back for certain; dropping the writer does so only when it is collected.
+        await asyncio.to_thread(self._writer.wait_merging_threads)
         self._writer = None
         self._index = None
 

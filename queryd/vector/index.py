@@ -108,7 +108,9 @@ class VectorIndex(IndexFollower):
         finally:
             self._optimizing = None
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
+        if self._optimizing is not None:
+            await self._optimizing
         if self._backend is not None:
             self._backend.close()
             self._backend = None

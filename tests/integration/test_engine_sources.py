@@ -141,7 +141,8 @@ async def test_after_the_deadline_further_sources_are_skipped_and_named(
 
 
 async def test_every_stage_is_recorded(site: Site) -> None:
-    query = """EXPLAIN ANALYZE RETRIEVE items FOR USER @user_1 USING PROFILE for_you FILTER category:category_0
+    query = """EXPLAIN ANALYZE RETRIEVE items FOR USER @user_1 USING PROFILE for_you
+        FILTER category:category_0
         DIVERSITY max_per_creator:1 LIMIT 3"""
     async with running(site) as engine:
         stages = as_json(await engine.query(query))["explain"]["stages"]
