@@ -1,29 +1,13 @@
-"""Where real data is, and a log that remembers what it was given."""
+"""A log that remembers what it was given."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from schemas.records.columns import EventColumns
 from streams.positions import Position
-
-DATA_VARIABLE = "TIDAL_TEST_DATA"
-
-
-@pytest.fixture(scope="session")
-def movielens_folder() -> Path:
-    """The MovieLens 100k folder, which may not be shipped; the test is skipped where it is absent."""
-    beside_checkout = Path(__file__).resolve().parents[4] / "shared" / "data"
-    folder = Path(os.environ.get(DATA_VARIABLE, beside_checkout)) / "ml-100k"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent: set {DATA_VARIABLE} to a folder with ml-100k in it")
-    return folder
 
 
 class RecordingLog:

@@ -11,6 +11,7 @@ import pytest
 
 from schemas.loading import load_schema
 from schemas.model import EmbeddingSlot
+from tests.real_data import data_set
 from tidal.importers.movielens import events_of, read_items, read_ratings, read_users
 from tidal.importers.movielens_files import MovieLensFiles, find_files
 from tidal.importers.movielens_import import SCHEMA_FILE, warnings_about
@@ -173,8 +174,8 @@ def test_what_a_schema_lacks_is_said() -> None:
         assert repr(name) in said
 
 
-def test_the_real_data_set_is_read_whole(movielens_folder: Path) -> None:
-    files = find_files(movielens_folder)
+def test_the_real_data_set_is_read_whole() -> None:
+    files = find_files(data_set("ml-100k"))
     refusals = Refusals()
     assert len(list(read_users(files, refusals))) == 943
     assert len(list(read_items(files, SLOT, refusals))) == 1_682
