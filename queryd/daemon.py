@@ -24,6 +24,7 @@ from queryd.engine import Engine
 from queryd.http.access import Keys, RateLimiter, check_exposure
 from queryd.http.app import create_app
 from queryd.http.services import Services, readiness
+from queryd.language.parse import parse_query
 from queryd.log_lag import LogLag
 from schemas.model import Schema
 from schemas.settings import ProducerSettings, Settings
@@ -81,7 +82,7 @@ async def serve(
         stack.push_async_callback(engine.stop)
         producer = AsyncProducer(config.brokers, _producer_settings(config.settings), schema=schema)
         stack.push_async_callback(producer.close, FLUSH_S)
-        lag = LogLag(config.brokers, tables, lambda: time.time_ns() // 1_000_000)
+        lag = LogLag(config.brokers, config.settings.topics.app, tables, lambda: time.time_ns() // 1_000_000)
         services = _services(config, engine, producer, lag)
         address = await _listen(stack, config, services)
         logger.info("listening", extra={"address": address})
@@ -134,6 +135,8 @@ async def _listen(stack: contextlib.AsyncExitStack, config: DaemonConfig, servic
 
 async def _start(engine: Engine, services: Services, on_ready: Callable[[], None]) -> None:
     await engine.start()
+    # The grammar's tables take 0.2 s to build, which the first asker need not wait for.
+    parse_query("RETRIEVE items")
     while not readiness(services).ready:  # noqa: ASYNC110 - lag is a number, not an event
         await asyncio.sleep(READY_POLL_S)
     logger.info("ready")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # no __all__
 
 from materializers.materializer import Scope
@@ -87,11 +87,14 @@ def _missing(end: int, applied: int) -> int:
 class LogLag:
     """Watches the ends of the partitions that this machine's tables hold."""
 
-    def __init__(self, brokers: str, tables: AppliedTables, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, brokers: str, group: str, tables: AppliedTables, clock_ms: Callable[[], int]) -> None:
+        """`group` is the workers' consumer group, whose committed offsets are shown."""
         self._brokers = brokers
+        self._group = group
         self._tables = tables
         self._clock_ms = clock_ms
         self._history = EndHistory()
+        self._committed: Offsets = {}
         self._fault: str | None = None
 
     async def run(self) -> None:
@@ -100,12 +103,13 @@ class LogLag:
         while True:
             keys = list(self._applied())
             try:
-                ends = await asyncio.to_thread(_ends, client, keys) if keys else {}
+                ends, committed = await asyncio.to_thread(_look, client, self._group, keys)
             except KafkaException as error:
                 self._note(str(error.args[0].str()))
             else:
                 self._note(None)
                 self._history.add(self._clock_ms(), ends)
+                self._committed = committed
             await asyncio.sleep(SAMPLE_EVERY_S)
 
     def now(self) -> Lag:
@@ -113,7 +117,7 @@ class LogLag:
         return self._history.lag(self._applied(), self._clock_ms())
 
     def status(self) -> dict[str, Any]:
-        """By topic: end and applied offsets summed over partitions, and the records between."""
+        """By topic, summed over partitions: end, applied and committed offsets, and the lag in records."""
         applied, ends = self._applied(), self._history.newest
         lag = self._history.lag(applied, self._clock_ms())
         return {
@@ -121,7 +125,7 @@ class LogLag:
             "fault": self._fault,
             "lag_records": lag.records,
             "lag_ms": lag.behind_ms,
-            "topics": {topic: _topic_status(topic, applied, ends) for topic in TOPICS},
+            "topics": {topic: _topic_status(topic, applied, ends, self._committed) for topic in TOPICS},
         }
 
     def _applied(self) -> Offsets:
@@ -141,18 +145,31 @@ class LogLag:
         self._fault = fault
 
 
-def _topic_status(topic: str, applied: Offsets, ends: Offsets) -> dict[str, int]:
+def _topic_status(topic: str, applied: Offsets, ends: Offsets, committed: Offsets) -> dict[str, int]:
     keys = [key for key in applied if key[0] == topic]
     return {
         # What was applied after the last look was in the log too.
         "end": sum(max(ends.get(key, 0), applied[key] + 1) for key in keys),
         "applied": sum(applied[key] + 1 for key in keys),
+        "committed": sum(committed.get(key, 0) for key in keys),
         "lag_records": sum(_missing(ends.get(key, 0), applied[key]) for key in keys),
     }
 
 
-def _ends(client: AdminClient, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
-    """The end of each partition. Raises KafkaException."""
-    wanted = {TopicPartition(topic, partition): OffsetSpec.latest() for topic, partition in keys}  # type: ignore[no-untyped-call]
+def _look(
+    client: AdminClient, group: str, keys: Sequence[tuple[str, int]]
+) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
+    """The end of each partition, and what the group has committed. Raises KafkaException."""
+    if not keys:
+        return {}, {}
+    wanted = {
+        TopicPartition(topic, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        for topic, partition in keys
+    }
     futures = client.list_offsets(wanted, request_timeout=REQUEST_S)
-    return {(key.topic, key.partition): future.result(REQUEST_S).offset for key, future in futures.items()}
+    ends = {(key.topic, key.partition): future.result(REQUEST_S).offset for key, future in futures.items()}
+    asked = client.list_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_S
+    )
+    found = asked[group].result(REQUEST_S).topic_partitions
+    return ends, {(each.topic, each.partition): max(0, each.offset) for each in found}

@@ -259,6 +259,7 @@ def test_status_knows_the_lag(client: Client) -> None:
     assert status.log["reachable"] is True
     signals = status.log["topics"]["tidal.signals"]
     assert signals["end"] == signals["applied"] > 0
+    until(lambda: _committed(client) >= signals["applied"], VISIBLE_S, lambda: str(client.status().log))
 
 
 def test_commands_find_the_site(site: Site) -> None:
@@ -308,6 +309,10 @@ def test_a_killed_child_comes_back(site: Site, client: Client, name: str) -> Non
     assert (after["http"], after["brokers"]) == (before["http"], before["brokers"])
     until(lambda: _count(client, f"kill-{name}", acknowledged.position) == 1, PATIENCE_S)
     until(lambda: client.publish(events([f"again-{name}"], "u4")).accepted == 1, PATIENCE_S)
+
+
+def _committed(client: Client) -> int:
+    return int(client.status().log["topics"]["tidal.signals"]["committed"])
 
 
 def _stamped(client: Client, user: str, cohort: str) -> bool:

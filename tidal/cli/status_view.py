@@ -12,6 +12,7 @@ from rich.text import Text
 from queryd.http.shapes import Readiness, Status
 from tidal.cli.output import shown
 
+KIB = 1 << 10
 MIB = 1 << 20
 
 
@@ -56,31 +57,32 @@ def _headline(state: Status, readiness: Readiness) -> Text:
 
 def _log(log: Mapping[str, Any]) -> Table:
     topics = log.get("topics", {})
-    rows = [(name, topic["end"], topic["applied"], topic["lag_records"]) for name, topic in topics.items()]
-    return _table("log", ("topic", "end", "applied", "lag (records)"), rows)
+    names = ("end", "applied", "committed", "lag_records")
+    rows = [(topic, *(offsets.get(name) for name in names)) for topic, offsets in topics.items()]
+    return _table("log", ("topic", "end", "applied", "committed", "lag (records)"), rows)
 
 
 def _workers(workers: Mapping[str, Any]) -> Table:
     columns = (
         "worker", "pid", "partitions", "restoring", "events", "duplicates", "late", "parked",
-        "rows not checkpointed", "flush (ms)", "checkpoint (ms)", "memory (MiB)",
+        "not checkpointed (KiB)", "flush (ms)", "checkpoint (ms)", "memory (MiB)",
     )  # fmt: skip
     return _table("workers", columns, [_worker(name, worker) for name, worker in workers.items()])
 
 
 def _worker(name: str, worker: Mapping[str, Any]) -> Sequence[Any]:
     partitions, shards = worker.get("partitions", {}), worker.get("shards", {})
-    memory = worker.get("memory_bytes_max")
+    memory, unsaved = worker.get("memory_bytes_max"), _sum(partitions, "bytes_uncheckpointed")
     return (
         name,
-        worker.get("pid"),
+        str(worker.get("pid", "–")),
         len(partitions),
         len(worker.get("restoring", {})),
         _sum(shards, "events"),
         _sum(shards, "duplicates"),
         _sum(shards, "late"),
         _sum(shards, "parked"),
-        _sum(partitions, "rows_uncheckpointed"),
+        None if unsaved is None else unsaved // KIB,
         worker.get("flush_ms"),
         worker.get("checkpoint_ms"),
         None if memory is None else memory // MIB,

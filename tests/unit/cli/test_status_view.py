@@ -12,7 +12,7 @@ from tidal.cli.status_view import flat, render
 WORKER: dict[str, Any] = {
     "pid": 42,
     "memory_bytes_max": 200 << 20,
-    "partitions": {"0": {"rows_uncheckpointed": 3}, "1": {"rows_uncheckpointed": 4}},
+    "partitions": {"0": {"bytes_uncheckpointed": 3 << 20}, "1": {"bytes_uncheckpointed": 4 << 20}},
     "restoring": {},
     "shards": {"0": {"events": 1000, "duplicates": 1}, "1": {"events": 234, "duplicates": 0}},
     "tables": {"items": {"rows": 77, "bytes": 1 << 20}},
@@ -23,7 +23,7 @@ LOG: dict[str, Any] = {
     "fault": None,
     "lag_records": 12345,
     "lag_ms": 900,
-    "topics": {"tidal.signals": {"end": 20000, "applied": 7655, "lag_records": 12345}},
+    "topics": {"tidal.signals": {"end": 20000, "applied": 7655, "committed": 7600, "lag_records": 12345}},
 }
 
 
@@ -48,7 +48,18 @@ def status(**changes: Any) -> Status:
 def test_everything_is_shown() -> None:
     text = shown(status(), Readiness(True, [], {}))
     assert text.startswith("ready · version 1.2.3 · 900 ms behind the log")
-    for word in ("tidal.signals", "12,345", "worker-0", "1,234", "200", "text.waiting", "unknown_kind", "77"):
+    for word in (
+        "tidal.signals",
+        "12,345",
+        "worker-0",
+        "1,234",
+        "200",
+        "7,168",
+        "7,600",
+        "text.waiting",
+        "unknown_kind",
+        "77",
+    ):
         assert word in text
     assert text.index("id_empty") < text.index("unknown_kind")
 
