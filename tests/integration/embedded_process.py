@@ -52,3 +52,8 @@ class LogProcess:
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(10)
+
+    def close(self) -> None:
+        """After a test, however it ended: nothing of it stays."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()

@@ -41,7 +41,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LogProcess]:
     process = LogProcess(tmp_path_factory.mktemp("log"))
     process.start()
     yield process
-    process.stop()
+    assert process.stop() == 0
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ from tests.integration.embedded_process import LogProcess
 
 PARTITIONS = 3
 WAIT_S = 30.0
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[LogProcess]:
+    process = LogProcess(tmp_path / "log")
+    process.start()
+    yield process
+    process.close()
 
 
 def create(log: LogProcess, *topics: str, config: dict[str, str] | None = None) -> None:
@@ -104,12 +113,10 @@ class Load(threading.Thread):
         assert not self.is_alive()
 
 
-def test_nothing_acknowledged_is_lost_or_doubled_over_kills(tmp_path: Path) -> None:
+def test_nothing_acknowledged_is_lost_or_doubled_over_kills(log: LogProcess) -> None:
     seed = int(os.environ.get("TIDAL_SEED", random.randrange(1 << 32)))
     print(f"TIDAL_SEED={seed}")
     rng = random.Random(seed)
-    log = LogProcess(tmp_path / "log")
-    log.start()
     create(log, "t")
     load = Load(log)
     load.start()
@@ -125,12 +132,9 @@ def test_nothing_acknowledged_is_lost_or_doubled_over_kills(tmp_path: Path) -> N
         numbers = read_all(log, "t", partition)
         assert numbers == sorted(set(numbers)), "twice or out of order"
         assert set(load.acknowledged[partition]) <= set(numbers), "acknowledged and gone"
-    log.stop()
 
 
-def test_an_open_transaction_survives_a_kill_and_commits(tmp_path: Path) -> None:
-    log = LogProcess(tmp_path / "log")
-    log.start()
+def test_an_open_transaction_survives_a_kill_and_commits(log: LogProcess) -> None:
     create(log, "t", config={"cleanup.policy": "compact"})
     sender = Producer(
         {"bootstrap.servers": log.address, "transactional.id": "x", "reconnect.backoff.max.ms": 200}
@@ -148,12 +152,9 @@ def test_an_open_transaction_survives_a_kill_and_commits(tmp_path: Path) -> None
     sender.commit_transaction(WAIT_S)
     for partition in range(PARTITIONS):
         assert read_all(log, "t", partition) == [1, 2]
-    log.stop()
 
 
-def test_a_new_owner_after_a_kill_aborts_the_open_transaction(tmp_path: Path) -> None:
-    log = LogProcess(tmp_path / "log")
-    log.start()
+def test_a_new_owner_after_a_kill_aborts_the_open_transaction(log: LogProcess) -> None:
     create(log, "t")
     zombie = Producer(
         {"bootstrap.servers": log.address, "transactional.id": "x", "reconnect.backoff.max.ms": 200}
@@ -175,16 +176,13 @@ def test_a_new_owner_after_a_kill_aborts_the_open_transaction(tmp_path: Path) ->
     log.kill()
     log.start()
     assert read_all(log, "t", 0) == [2]
-    log.stop()
 
 
-def test_transactions_are_whole_over_kills(tmp_path: Path) -> None:
+def test_transactions_are_whole_over_kills(log: LogProcess) -> None:
     """Each transaction writes its number to every partition: all have it or none has."""
     seed = int(os.environ.get("TIDAL_SEED", random.randrange(1 << 32)))
     print(f"TIDAL_SEED={seed}")
     rng = random.Random(seed)
-    log = LogProcess(tmp_path / "log")
-    log.start()
     create(log, "t")
     stopping = threading.Event()
     committed: list[int] = []
@@ -222,12 +220,9 @@ def test_transactions_are_whole_over_kills(tmp_path: Path) -> None:
     assert numbers[0] == sorted(set(numbers[0]))
     assert set(committed) <= set(numbers[0])
     assert len(committed) >= 9
-    log.stop()
 
 
-def test_groups_and_offsets_survive_a_kill(tmp_path: Path) -> None:
-    log = LogProcess(tmp_path / "log")
-    log.start()
+def test_groups_and_offsets_survive_a_kill(log: LogProcess) -> None:
     create(log, "t")
     config: dict[str, object] = {
         "bootstrap.servers": log.address,
@@ -258,4 +253,3 @@ def test_groups_and_offsets_survive_a_kill(tmp_path: Path) -> None:
             continue
     assert member.committed([TopicPartition("t", 1)], WAIT_S)[0].offset == 43
     member.close()
-    log.stop()

@@ -8,14 +8,24 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.integration.embedded_process import ROOT, LogProcess
 
 WAIT_S = 40.0
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[LogProcess]:
+    process = LogProcess(tmp_path / "log")
+    process.start()
+    yield process
+    process.close()
 
 
 def send_words(log: LogProcess, words: list[str]) -> None:
@@ -68,9 +78,7 @@ def counted(log: LogProcess, data: Path, expected: int) -> dict[str, int]:
         worker.wait(WAIT_S)
 
 
-def test_an_agent_with_a_table_recovers_after_a_restart(tmp_path: Path) -> None:
-    log = LogProcess(tmp_path / "log")
-    log.start()
+def test_an_agent_with_a_table_recovers_after_a_restart(log: LogProcess, tmp_path: Path) -> None:
     admin = AdminClient({"bootstrap.servers": log.address})
     admin.create_topics([NewTopic("words", 4, 1)])["words"].result(WAIT_S)
     words = [f"word-{i % 7}" for i in range(70)]
@@ -80,4 +88,3 @@ def test_an_agent_with_a_table_recovers_after_a_restart(tmp_path: Path) -> None:
     log.start()
     # A folder of its own: the table can only come from the changelog.
     assert counted(log, tmp_path / "second", len(words)) == Counter(words)
-    log.stop()
