@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -126,6 +127,26 @@ def check_exposure(host: str, keys: Keys) -> None:
             f"queryd would listen on {host}, which other machines can reach, and no keys are configured: "
             "give a key file with --keys FILE (TIDAL_QUERYD_KEYS_FILE), or bind to 127.0.0.1"
         )
+
+
+def check_local_request(host: str, origin: str | None) -> None:
+    """Raises ProblemError (403) for what a web page of somebody else makes a local user's browser send.
+
+    Without keys whoever reaches loopback is trusted, and a browser reaches it on behalf of any page: a plain POST
+    needs no permission, and a name that resolves to 127.0.0.1 makes the page look local. The browser cannot
+    hide either: it states the page's origin, and the name in Host.
+    """
+    name = urlsplit(f"//{host}").hostname or ""
+    if not is_loopback(name):
+        raise ProblemError(
+            403,
+            "foreign_host",
+            f"the request is for host {name!r}, this server is for 127.0.0.1 without keys",
+        )
+    if origin is not None and origin != "null" and urlsplit(origin).netloc == host:
+        return
+    if origin is not None:
+        raise ProblemError(403, "foreign_origin", f"a page of {origin} may not use this server without a key")
 
 
 def authorize(keys: Keys, authorization: str | None, needed: Role) -> Caller:

@@ -12,7 +12,7 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from queryd.http.access import Caller, authorize
+from queryd.http.access import Caller, authorize, check_local_request
 from queryd.http.bodies import body_too_large
 from queryd.http.error_mapping import problem_of
 from queryd.http.problems import ProblemError, problem_response
@@ -110,6 +110,8 @@ def access(index: RouteIndex) -> Middleware:
         route = index.of(request)
         needed = route.role if route is not None else Role.OPEN
         offered = services(request)
+        if len(offered.keys) == 0:
+            check_local_request(request.host, request.headers.get("Origin"))
         caller = authorize(offered.keys, request.headers.get("Authorization"), needed)
         if needed is not Role.OPEN:
             _admit(offered)

@@ -194,3 +194,25 @@ async def test_the_rate_over_http(services: Services, client: Client) -> None:
     assert reply.status == 429
     assert reply.headers["Retry-After"] == "1"
     assert (await client.get("/livez")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/signals", "/v1/query"])
+async def test_foreign_pages_cannot_use_a_local_server(client: Client, path: str) -> None:
+    """A page elsewhere may make a browser send this; the browser says where the page is from."""
+    own = f"http://127.0.0.1:{client.port}"
+    for headers in (
+        {"Origin": "https://example.org"},
+        {"Origin": "null"},
+        {"Origin": "http://example.org", "Host": "example.org"},
+        {"Host": "example.org"},
+    ):
+        reply = await client.post(path, data=b"{}", headers=headers)
+        assert reply.status == 403, headers
+    assert (await client.post(path, data=b"{}", headers={"Origin": own})).status != 403
+    assert (await client.post(path, data=b"{}", headers={"Host": "localhost:8080"})).status != 403
+
+
+async def test_with_keys_any_page_may_ask(services: Services, client: Client) -> None:
+    services.keys = KEYS
+    headers = {**bearer("reader-secret-0000"), "Origin": "https://example.org", "Host": "example.org"}
+    assert (await client.get("/v1/status", headers=headers)).status == 200
