@@ -97,13 +97,13 @@ def measure(form: str, publish: Publish, events: int, users: int, items: int) ->
         with log_with_topics(folder) as log:
             dim = next(iter(default_schema().entities["item"].embeddings.values())).dim
             publish_records(log.address, traffic, dim)
-            _apply_records(folder, log.address)
+            before = _apply_records(folder, log.address)
             publish(log.address, traffic, events)
             bare = consume_bare(log.address, SIGNALS)
             ends = ends_of(log.address, SIGNALS)
             looks = _fold(folder, log.address, ends)
             restored = _restore(folder, log.address, len(ends))
-    rate, cpu_per_million = _rates(looks, events, sum(ends.values()) + len(ends))
+    rate, cpu_per_million = _rates(looks, events / (sum(ends.values()) - sum(before.values())))
     bare_rate = events / bare.seconds
     row = {
         "form": form,
@@ -122,12 +122,15 @@ def _worker(folder: Path, brokers: str) -> Part:
     return Part(folder, "worker", "--data", str(folder), "--brokers", brokers, "--name", WORKER)
 
 
-def _apply_records(folder: Path, brokers: str) -> None:
-    """Lets a worker apply the entities first: what is measured is the signals."""
+def _apply_records(folder: Path, brokers: str) -> Ends:
+    """Lets a worker apply the entities, and the profile records that follow from them: where signals begin."""
     with _worker(folder, brokers) as worker:
         for topic in (USERS, ITEMS):
             ends = ends_of(brokers, topic)
             _watch(folder, worker, partial(Watcher.records_left, topic=topic, ends=ends))
+        ends = ends_of(brokers, SIGNALS)
+        _watch(folder, worker, partial(Watcher.signals_left, ends=ends))
+    return ends
 
 
 def _fold(folder: Path, brokers: str, ends: Ends) -> list[Look]:
@@ -152,10 +155,10 @@ def _watch(folder: Path, worker: Part, left: Callable[[Watcher], int]) -> list[L
     return looks
 
 
-def _rates(looks: list[Look], events: int, records: int) -> tuple[float, float]:
+def _rates(looks: list[Look], events_a_record: float) -> tuple[float, float]:
     """Events a second, and CPU seconds of the worker for a million."""
     first, last = looks[0], looks[-1]
-    folded = events * (first.left - last.left) / records
+    folded = events_a_record * (first.left - last.left)
     seconds = last.at_s - first.at_s
     return folded / seconds, (last.used.cpu_s - first.used.cpu_s) / folded * 1e6
 
