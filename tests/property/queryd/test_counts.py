@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queryd.hot import buckets
+from queryd.hot import cube as cube_module
 from queryd.hot.buckets import Bucket, Cells, merged
 from queryd.hot.cube import ALL_TIME, HOUR_MS, BucketRange, CountCube, NotHot
 from queryd.hot.profiles import ProfileTable
@@ -125,6 +126,28 @@ def test_a_range_before_the_horizon_is_not_hot_but_all_time_has_it() -> None:
     assert cube.standing(0, ALL_TIME, None, None, "all_time").counts.tolist() == [1]
     add(cube, old)  # and an event later still lands there
     assert cube.standing(0, ALL_TIME, None, None, "all_time").counts.tolist() == [2]
+
+
+def test_a_sum_that_slept_through_more_changes_than_are_kept_is_summed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cube_module, "_LOG_ENTRIES_MAX", 2)
+    cube, wanted = CountCube(), bucket_range("24h", BEGIN_MS)
+    for added in (1, 2, 3, 7):
+        for _ in range(added):
+            add(cube, Fact(0, 0, BEGIN_MS, 1, by_minute=True))
+        cells = cube.cells
+        assert cube.standing(0, wanted, None, None, "24h").counts.tolist() == [cells // 2]
+
+
+def test_a_sum_that_slept_while_its_oldest_hours_were_archived_is_summed_again() -> None:
+    cube = CountCube()
+    for days_ago in (25, 1):
+        add(cube, Fact(0, 0, BEGIN_MS - days_ago * DAY_MS, 1, by_minute=False))
+    assert cube.standing(0, bucket_range("30d", BEGIN_MS), None, None, "30d").counts.tolist() == [2]
+    later_ms = BEGIN_MS + 10 * DAY_MS
+    cube.expire(later_ms, 32 * 24)
+    assert cube.standing(0, bucket_range("30d", later_ms), None, None, "30d").counts.tolist() == [1]
 
 
 def test_dropped_items_are_forgotten_everywhere() -> None:
