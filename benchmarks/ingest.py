@@ -123,7 +123,7 @@ def _worker(folder: Path, brokers: str) -> Part:
 
 
 def _apply_records(folder: Path, brokers: str) -> Ends:
-    """Lets a worker apply the entities, and the profile records that follow from them: where signals begin."""
+    """Lets a worker apply the entities and the profile records that follow; returns where signals begin."""
     with _worker(folder, brokers) as worker:
         for topic in (USERS, ITEMS):
             ends = ends_of(brokers, topic)
