@@ -27,7 +27,7 @@ from materializers.registry import MaterializerRegistry, default_registry
 from materializers.shards.card_feed import CardFeed, open_cards
 from materializers.shards.context import WorkerContext
 from materializers.shards.entity_shard import ENTITY_SHARD_TABLES, EntityShard
-from materializers.shards.forwarding import Forwarder
+from materializers.shards.forwarding import Forwarder, forward_producer
 from materializers.shards.homes import Homes
 from materializers.shards.item_shard import ItemShard
 from materializers.shards.rejects import Rejects
@@ -125,7 +125,13 @@ class Worker:
         )
         items, users, profiles, creators = Interner(), Interner(), Interner(), Interner()
         self._forwarder = Forwarder(
-            settings.brokers, settings.partitions, schema, items, users, profiles, self._fail
+            forward_producer(settings.brokers),
+            settings.partitions,
+            schema,
+            items,
+            users,
+            profiles,
+            self._fail,
         )
         cards, reader = open_cards(self._folder / "cards", settings.brokers, schema, items, creators)
         self._card_feed = CardFeed(cards, reader, schema, self._wake_user_shards)

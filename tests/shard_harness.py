@@ -55,7 +55,8 @@ class RecordingForwarder(Forwarder):
     """Packs as the real one does, and keeps what it would hand to its producer."""
 
     def __init__(self, schema: Schema, items: Interner, users: Interner, profiles: Interner) -> None:
-        super().__init__("127.0.0.1:1", PARTITIONS, schema, items, users, profiles, on_failure=print)
+        nothing: Any = None  # nothing reaches a producer
+        super().__init__(nothing, PARTITIONS, schema, items, users, profiles, on_failure=print)
         self.sent: list[Sent] = []
 
     def _produce(

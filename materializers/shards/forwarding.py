@@ -76,12 +76,29 @@ class _Outbox:
     through: dict[int, int] = field(default_factory=dict)
 
 
+def forward_producer(brokers: str) -> Producer:
+    """A producer that keeps order and never gives up: what ``through`` promises rests on both."""
+    return Producer(
+        {
+            "bootstrap.servers": brokers,
+            "enable.idempotence": True,
+            "acks": "all",
+            "message.timeout.ms": 0,
+            "linger.ms": 1,
+            "compression.type": "lz4",
+            "message.max.bytes": _MESSAGE_BYTES_MAX,
+            "queue.buffering.max.messages": _QUEUE_MAX,
+            "log_level": 2,
+        }
+    )
+
+
 class Forwarder:
     """One for a worker; used on its event loop."""
 
     def __init__(
         self,
-        brokers: str,
+        producer: Producer,
         partitions: int,
         schema: Schema,
         items: Interner,
@@ -102,19 +119,7 @@ class Forwarder:
         self._acknowledged = 0
         self._progress = asyncio.Event()
         self._closed = threading.Event()
-        self._producer = Producer(
-            {
-                "bootstrap.servers": brokers,
-                "enable.idempotence": True,
-                "acks": "all",
-                "message.timeout.ms": 0,
-                "linger.ms": 1,
-                "compression.type": "lz4",
-                "message.max.bytes": _MESSAGE_BYTES_MAX,
-                "queue.buffering.max.messages": _QUEUE_MAX,
-                "log_level": 2,
-            }
-        )
+        self._producer = producer
         self._poller = threading.Thread(target=self._poll, name="forward-acks", daemon=True)
         self.entries = 0
         self.rerouted = 0
