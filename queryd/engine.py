@@ -426,7 +426,8 @@ class Engine:
         context = Context(
             plan=plan,
             hot=self._hot,
-            reads=SignalReads(self._hot, self._cold, now_ms, at_ms),
+            # A later page ages by the first one's clock, but its windows are those of the moment.
+            reads=SignalReads(self._hot, self._cold, now_ms, query.as_of_ms or now_ms),
             users=self._users,
             text=self._text,
             vectors=self._vectors,

@@ -51,7 +51,7 @@ class SignalReads:
 
     Args:
         now_ms: the time that running windows follow.
-        at_ms: the time read at; earlier than ``now_ms`` for AS OF and for later pages.
+        at_ms: the time read at; earlier than ``now_ms`` for AS OF.
     """
 
     def __init__(self, hot: HotColumns, cold: ColdTier, now_ms: int, at_ms: int) -> None:

@@ -223,6 +223,16 @@ async def test_pages_never_repeat_or_skip(site: Site) -> None:
     assert [row.rank for page in pages for row in page.results] == list(range(1, 41))
 
 
+async def test_a_page_asked_for_an_hour_later_reads_no_cold_tier(site: Site) -> None:
+    query = "RETRIEVE items USING PROFILE trending WINDOW all_time LIMIT 30"
+    async with running(site) as engine:
+        first = await engine.query(query)
+        site.now_ms += HOUR_MS - 1
+        rest = await engine.query(f'{query} CURSOR "{first.cursor}"')
+    assert sorted(ids(first) + ids(rest)) == [f"item_{number:02}" for number in range(40)]
+    assert rest.warnings == []
+
+
 async def test_cursors_are_refused_when_tampered_with_foreign_or_expired(site: Site) -> None:
     query = "RETRIEVE items USING PROFILE trending WINDOW 24h LIMIT 5"
     async with running(site) as engine:
