@@ -78,7 +78,7 @@ class Site:
     def wipe(self, name: str) -> None:
         """Everything that a stopped worker had on its disk."""
         assert name not in self._children
-        shutil.rmtree(self.data / "workers" / name)
+        shutil.rmtree(self.data / "workers" / name, ignore_errors=True)
 
     def revive(self) -> list[str]:
         """Start again whoever has ended by itself, as a supervisor would; returns their names."""
@@ -116,6 +116,13 @@ class Site:
             if name not in blow
             for partition in self.status(name).get("partitions", {})
         )
+
+    def wait_until_owned(self, partitions: int) -> None:
+        """Until the running workers say that all partitions are theirs."""
+        deadline_s = time.monotonic() + START_S
+        while sum(len(self.status(name).get("partitions", {})) for name in self.running) < partitions:
+            assert time.monotonic() < deadline_s, "the workers do not take the partitions"
+            time.sleep(0.1)
 
     def get(self, path: str) -> Any:
         """JSON of a GET on queryd."""
