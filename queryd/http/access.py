@@ -132,9 +132,9 @@ def check_exposure(host: str, keys: Keys) -> None:
 def check_local_request(host: str, origin: str | None) -> None:
     """Raises ProblemError (403) for what a web page of somebody else makes a local user's browser send.
 
-    Without keys whoever reaches loopback is trusted, and a browser reaches it on behalf of any page: a plain POST
-    needs no permission, and a name that resolves to 127.0.0.1 makes the page look local. The browser cannot
-    hide either: it states the page's origin, and the name in Host.
+    Without keys whoever reaches loopback is trusted, and a browser reaches it on behalf of any page: a plain
+    POST needs no permission, and a name that resolves to 127.0.0.1 makes the page look local. The browser
+    hides neither: it states the page's origin, and the name in Host.
     """
     name = urlsplit(f"//{host}").hostname or ""
     if not is_loopback(name):
