@@ -82,6 +82,6 @@ def _of_log_error(error: TidalError) -> ProblemError:
     return ProblemError(
         503,
         "log_unavailable",
-        f"the log did not take the write: {error}; send it again",
+        f"the log did not take the write: {error}",
         headers={"Retry-After": RETRY_AFTER_S},
     )
