@@ -34,8 +34,8 @@ check: setup ## ruff (lint, format), mypy --strict, import layering, tracked fil
 kafka-test: setup ## integration and crash tests on a real Apache Kafka (needs Java 17 and Maven)
 	$(PYTEST) -m kafka tests
 
-crash: setup ## the long crash and rebalance proofs on the embedded log
-	$(PYTEST) -m 'slow and not kafka' tests/crash
+crash: setup ## the slow tests: crash and rebalance proofs on the embedded log
+	$(PYTEST) -m 'slow and not kafka'
 
 bench: setup ## the short form of every benchmark
 	$(BIN)/python -m benchmarks --short
