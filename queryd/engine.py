@@ -18,7 +18,7 @@ import numpy as np
 
 from materializers.materializer import Scope as TableScope
 from queryd.cursor import SHOWN_MAX, CursorCodec, CursorState, check_same_list, query_digest
-from queryd.errors import EngineNotReady, NotServed, PositionTimeout, QueryError
+from queryd.errors import CohortTooSmall, EngineNotReady, NotServed, PositionTimeout, QueryError
 from queryd.execute.context import Context
 from queryd.execute.explain import plan_steps
 from queryd.execute.pipeline import Page, execute
@@ -191,6 +191,8 @@ class Engine:
         began = time.perf_counter()
         self._require_ready()
         plan = self._plan(query)
+        if plan.cohort is not None:
+            await self._refuse_small(plan.cohort)
         if plan.query.after is not None:
             await self._wait_for(plan)
         self.queries += 1
@@ -217,6 +219,8 @@ class Engine:
         now_ms = self._clock_ms()
         reads = SignalReads(self._hot, self._cold, now_ms, now_ms if at is None else at)
         scope = Scope(None if cohort is None else self._cohort(cohort))
+        if scope.cohort is not None:
+            await self._refuse_small(scope.cohort)
         ledgers = Ledgers(self._hot, reads, items, scope, cohort)
         if signal is not None:
             if signal not in self.schema.signals:
@@ -304,11 +308,8 @@ class Engine:
         """Users whose record puts them in a cohort now; counted from the records, kept for ten seconds."""
         self._require_ready()
         predicate = self._cohort(cohort)
-        known = self._sizes.pop(predicate, None)
-        if known is None or time.monotonic() - known[0] > _SIZE_LIFE_S:
-            known = (time.monotonic(), await self._count_users(predicate))
-        _remember(self._sizes, predicate, known, _SIZES_MAX)
-        return {"cohort": cohort, "users": known[1], "estimator": "exact"}
+        await self._refuse_small(predicate)
+        return {"cohort": cohort, "users": await self._size(predicate), "estimator": "exact"}
 
     async def record(self, kind: str, id: str) -> bytes | None:
         """The current record of an item, user or creator as JSON, None when there is none."""
@@ -542,6 +543,21 @@ class Engine:
             return check(predicate, self.schema, "cohort")
         except PredicateError as error:
             raise from_predicate_error(error) from None
+
+    async def _refuse_small(self, predicate: Predicate) -> None:
+        users_min = self.schema.limits.min_cohort_size
+        if users_min and await self._size(predicate) < users_min:
+            raise CohortTooSmall(
+                f"this cohort has fewer than {users_min} users (min_cohort_size); ask for a wider one"
+            )
+
+    async def _size(self, predicate: Predicate) -> int:
+        """Users in a cohort, counted from their records and kept for ten seconds."""
+        known = self._sizes.pop(predicate, None)
+        if known is None or time.monotonic() - known[0] > _SIZE_LIFE_S:
+            known = (time.monotonic(), await self._count_users(predicate))
+        _remember(self._sizes, predicate, known, _SIZES_MAX)
+        return known[1]
 
     async def _count_users(self, predicate: Predicate) -> int:
         members = 0

@@ -5,6 +5,7 @@ TidalError
     ├── QueryError           400  does not parse, or names what the schema lacks
     │   └── NotServed        400  valid, and not served by this version
     ├── CursorError          400  tampered with, expired, or of another query
+    ├── CohortTooSmall       403  fewer users than ``min_cohort_size``
     ├── LimitExceeded        422  past a limit of the schema; the limit is named
     ├── PositionTimeout      504  AFTER: a view did not reach the position before the deadline
     ├── UnknownEntity        404  a ledger of something that was never seen
@@ -86,6 +87,13 @@ class LimitExceeded(QueryFailed):
         self.limit = limit
         self.value = value
         self.allowed = allowed
+
+
+class CohortTooSmall(QueryFailed):
+    """A cohort of so few users that its counts would tell of single ones; its size is not told either."""
+
+    http_status = 403
+    kind = "cohort-too-small"
 
 
 class PositionTimeout(QueryFailed):

@@ -12,7 +12,7 @@ import pytest
 
 from materializers.materializer import Scope
 from queryd.engine import Engine
-from queryd.errors import CursorError, EngineNotReady, NotServed, PositionTimeout
+from queryd.errors import CohortTooSmall, CursorError, EngineNotReady, NotServed, PositionTimeout
 from streams.positions import Position
 from streams.topics import SIGNALS
 from tests.engine_site import HOUR_MS, NOW_MS, PARTITIONS, Site, as_json, ids, scores, small_schema
@@ -338,6 +338,24 @@ async def test_ledgers_count_as_the_events_do(site: Site) -> None:
     assert creator["view"].all_time.count == sum(n % 7 + 1 for n in range(5, 40, 8))
     assert past.all_time.count == past.windows["24h"].count == 4
     assert past.decay == {}
+
+
+async def test_small_cohorts_are_refused(tmp_path: Path) -> None:
+    site = Site(tmp_path, small_schema(limits={"min_cohort_size": 2}))
+    for user, locale in (("a", "US"), ("b", "US"), ("c", "DE")):
+        site.user(user, locale=locale)
+        site.signal("view", "an_item", user)
+    site.flush()
+    async with running(site) as engine:
+        wide = await engine.query("RETRIEVE items USING PROFILE trending COHORT locale:US")
+        assert ids(wide) == ["an_item"]
+        assert await engine.ledger("item", "an_item", "view", cohort="locale:US") is not None
+        with pytest.raises(CohortTooSmall):
+            await engine.query("RETRIEVE items USING PROFILE trending COHORT locale:DE")
+        with pytest.raises(CohortTooSmall):
+            await engine.ledger("item", "an_item", "view", cohort="locale:DE")
+        with pytest.raises(CohortTooSmall):
+            await engine.cohort_size("locale:DE")
 
 
 async def test_user_reads(site: Site) -> None:
