@@ -25,7 +25,7 @@ from streams.faust.owner import PartitionOwner
 SCHEME = "tidal+kafka"
 
 # A partition whose fetched records were just taken waits for the fetch in flight to return.
-_FETCH_WAIT_MS = 50
+_FETCH_WAIT_MS = 25
 # How soon a partition that was just resumed is looked at.
 _POLL_TIMEOUT_S = 0.1
 _NOTHING_ACTIVE_SLEEP_S = 0.02
