@@ -17,11 +17,11 @@ import msgspec
 import numpy as np
 
 from materializers.materializer import Scope as TableScope
-from queryd.cursor import SHOWN_MAX, CursorCodec, CursorState, check_same_list, query_digest
+from queryd.assembly import Assembler, TitleReader, explained
+from queryd.cursor import CursorCodec, check_same_list
 from queryd.errors import CohortTooSmall, EngineNotReady, NotServed, PositionTimeout, QueryError
 from queryd.execute.context import Context
-from queryd.execute.explain import plan_steps
-from queryd.execute.pipeline import Page, execute
+from queryd.execute.pipeline import execute
 from queryd.execute.report import Report
 from queryd.hot.arrays import U32, Mask
 from queryd.hot.cold import ColdTier
@@ -40,7 +40,7 @@ from queryd.plan.plan import Plan
 from queryd.plan.planner import make_plan
 from queryd.positions import AppliedPositions
 from queryd.records import RecordReads
-from queryd.reply import ExplainOut, LedgerOut, Reply, ResultOut, TermOut
+from queryd.reply import LedgerOut, Reply
 from queryd.text.index import TextIndex
 from queryd.vector.index import VectorIndex
 from schemas.errors import PredicateError
@@ -119,6 +119,7 @@ class Engine:
             interval_s=settings.queryd.catch_up_interval_ms / 1000,
         )
         self._cursors: CursorCodec | None = None
+        self._assembler: Assembler | None = None
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._sizes: OrderedDict[Predicate, tuple[float, int]] = OrderedDict()
         self._tasks: list[asyncio.Task[None]] = []
@@ -143,6 +144,7 @@ class Engine:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._cursors = CursorCodec(_cursor_key(self._folder / "cursor.key"))
+        self._assembler = Assembler(self._records, self._cursors)
         self._text.open()
         self._vectors.open()
         await self._feeder.load()
@@ -389,9 +391,10 @@ class Engine:
         query = plan.query
         context = self._context(plan, self._clock_ms() if now_ms is None else now_ms)
         page = None if query.explain == "plan" else execute(context)
+        assert self._assembler is not None
         with context.report.stage("assembly", "reply", 0 if page is None else len(page.rows)) as stage:
-            results = [] if page is None else self._results(context, page)
-            cursor = None if page is None else self._next_cursor(context, page)
+            results = [] if page is None else self._assembler.results(context, page)
+            cursor = None if page is None else self._assembler.next_cursor(context, page, self._clock_ms())
             stage.rows_out = len(results)
         if context.reads.used_cold:
             context.report.warn("counts of that time were read from the cold tier, exact at the hour")
@@ -407,7 +410,7 @@ class Engine:
             degraded=context.report.degraded,
             warnings=context.report.warnings,
             took_us=round((time.perf_counter() - began) * 1e6),
-            explain=msgspec.UNSET if query.explain == "no" else _explained(context),
+            explain=msgspec.UNSET if query.explain == "no" else explained(context),
         )
 
     def _context(self, plan: Plan, now_ms: int) -> Context:
@@ -432,7 +435,7 @@ class Engine:
             users=self._users,
             text=self._text,
             vectors=self._vectors,
-            titles=_Titles(self._records, self._hot),
+            titles=TitleReader(self._records, self._hot),
             report=report,
             at_ms=at_ms,
             seed=seed,
@@ -444,66 +447,6 @@ class Engine:
         if plan.cohort is not None and not self._hot.profiles.mask(plan.cohort).any():
             report.warn("nobody who sent a signal has ever been in this cohort")
         return context
-
-    def _results(self, context: Context, page: Page) -> list[ResultOut]:
-        rows = page.rows
-        ordinals = page.candidates.ordinals[rows].tolist()
-        scores = page.candidates.scores[rows].tolist()
-        ids = [self._hot.items.ordinals.ids[ordinal] for ordinal in ordinals]
-        fields = self._fields(ids, context.plan.query.fields)
-        terms = self._terms(context, page)
-        first = len(context.shown) + 1
-        return [
-            ResultOut(id=id_, rank=first + place, score=score, fields=shown, terms=explained)
-            for place, (id_, score, shown, explained) in enumerate(
-                zip(ids, scores, fields, terms, strict=True)
-            )
-        ]
-
-    def _fields(self, ids: list[str], names: Sequence[str]) -> list[dict[str, Any] | msgspec.UnsetType]:
-        if not names:
-            return [msgspec.UNSET] * len(ids)
-        found: list[dict[str, Any] | msgspec.UnsetType] = []
-        for row in self._records.stored("item", ids):
-            record = {} if row is None else msgspec.json.decode(row.raw)
-            found.append({name: record[name] for name in names if name in record})
-        return found
-
-    def _terms(self, context: Context, page: Page) -> list[list[TermOut] | msgspec.UnsetType]:
-        rows = page.rows
-        if context.plan.query.explain != "analyze":
-            return [msgspec.UNSET] * len(rows)
-        columns = [
-            (column.name, column.weight, column.values[rows].tolist(), column.contributions[rows].tolist())
-            for column in page.candidates.terms
-        ]
-        return [
-            [
-                TermOut(name, values[place], weight, contributions[place])
-                for name, weight, values, contributions in columns
-            ]
-            for place in range(len(rows))
-        ]
-
-    def _next_cursor(self, context: Context, page: Page) -> str | None:
-        plan = context.plan
-        if not page.more or not len(page.rows):
-            return None
-        if len(context.shown) + len(page.rows) > SHOWN_MAX:
-            context.report.warn(f"pages end after {SHOWN_MAX} items")
-            return None
-        rows = np.concatenate([context.shown, page.candidates.ordinals[page.rows]])
-        assert self._cursors is not None
-        state = CursorState(
-            schema_version=self.schema.version,
-            profile=plan.profile_reference,
-            query=query_digest(plan.query),
-            at_ms=context.at_ms,
-            seed=context.seed,
-            issued_ms=self._clock_ms(),
-            shown=self._hot.items.ordinals.entity_ids[rows].astype("<u8").tobytes(),
-        )
-        return self._cursors.encode(state)
 
     def _items_of(self, kind: str, id_: str) -> Mask | None:
         mask = np.zeros(len(self._hot.items), dtype=np.bool_)
@@ -583,25 +526,6 @@ class Engine:
         error = task.exception()
         self._failures.append(f"{task.get_name()} stopped: {error!r}")
         log.error("%s stopped", task.get_name(), exc_info=error)
-
-
-class _Titles:
-    """Titles of items, read from their records."""
-
-    def __init__(self, records: RecordReads, hot: HotColumns) -> None:
-        self._records = records
-        self._hot = hot
-
-    def titles(self, ordinals: U32) -> list[str]:
-        """One title for each item, "" where there is none."""
-        ids = [self._hot.items.ordinals.ids[row] for row in ordinals.tolist()]
-        found = self._records.stored("item", ids)
-        return ["" if row is None else str(msgspec.json.decode(row.raw).get("title", "")) for row in found]
-
-
-def _explained(context: Context) -> ExplainOut:
-    stages = [stage.as_json() for stage in context.report.stages]
-    return ExplainOut(plan_steps(context), stages if context.plan.query.explain == "analyze" else [])
 
 
 def _check_past(plan: Plan, now_ms: int, report: Report) -> None:
