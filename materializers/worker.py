@@ -42,6 +42,8 @@ from schemas.errors import TidalError
 from schemas.loading import load_schema
 from schemas.model import Schema
 from schemas.settings import Settings, load_settings
+from streams.admin import check_topics
+from streams.errors import TopicError
 from streams.faust.app import AppSettings, ShardApp, build_app
 from streams.topics import (
     BY_ITEM,
@@ -49,6 +51,7 @@ from streams.topics import (
     ENTITY_TOPICS,
     RELATIONSHIPS,
     SIGNALS,
+    all_topics,
     changelog_topic,
 )
 
@@ -65,6 +68,7 @@ _SLICE_BYTES_MAX: Final = 512 << 10
 _SLICE_RECORDS_MAX: Final = 8_192
 _STATUS_EVERY_S: Final = 1.0
 _LAST_CHECKPOINT_S: Final = 3.0
+_LEAVE_S: Final = 2.0
 """SIGTERM to exit takes about 5 s at most: what the last checkpoint lacks is replayed."""
 
 
@@ -165,7 +169,9 @@ class Worker:
         Raises:
             TidalError, and whatever a fold raised: the worker must be started again.
         """
-        self._card_feed.catch_up()
+        await asyncio.get_running_loop().run_in_executor(
+            None, self._card_feed.catch_up, lambda: not self._stop.is_set()
+        )
         self._forwarder.start()
         app = self._build_app()
         self._owner.start(app)
@@ -259,7 +265,10 @@ class Worker:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._owner.stop(_LAST_CHECKPOINT_S)
-        await app.stop()
+        try:
+            await asyncio.wait_for(app.stop(), _LEAVE_S)
+        except TimeoutError:
+            logger.warning("left without telling the group: the log did not answer in %.0f s", _LEAVE_S)
         self._forwarder.close()
         self._card_feed.close()
         self._database.close()
@@ -348,10 +357,17 @@ def run_worker(
     """Run one worker in this process until SIGTERM or SIGINT.
 
     Raises:
+        TopicError: a topic is missing or has another count of partitions.
         TidalError: it cannot go on; start it again and it continues from its last checkpoint.
     """
+    config = config_of(settings)
+    faults = [
+        each for each in check_topics(config.brokers, all_topics(settings.topics)) if each.severity == "error"
+    ]
+    if faults:
+        raise TopicError("; ".join(map(str, faults)))
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    asyncio.run(_run(config_of(settings), schema, name, on_ready))
+    asyncio.run(_run(config, schema, name, on_ready))
 
 
 async def _run(config: WorkerConfig, schema: Schema, name: str, on_ready: Callable[[], None] | None) -> None:
@@ -370,6 +386,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", help="unique among the workers of the group")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for library in (
+        "aiokafka",
+        "faust",
+        "mode",
+        "streams.faust",
+    ):  # tables of every partition at each rebalance
+        logging.getLogger(library).setLevel(logging.WARNING)
     site = {"brokers": options.brokers, "data_dir": options.data}
     try:
         settings, _ = load_settings({"site": site, "worker": {"name": options.name}})

@@ -64,10 +64,12 @@ class CardFeed:
         self._saved_s = time.monotonic()
         self._unsaved = False
 
-    def catch_up(self) -> None:
-        """Read to the present end of the topic. Blocks; call it before anything is folded."""
+    def catch_up(self, wanted: Callable[[], bool]) -> None:
+        """Read to the present end of the topic while ``wanted`` says yes. Blocks, for a thread; call it before
+        anything is folded.
+        """
         started_s = time.monotonic()
-        while not self._reader.caught_up:
+        while not self._reader.caught_up and wanted():
             self._apply(self._reader.poll(_POLL_S))
         self._save()
         logger.info("%d item cards after %.1f s", len(self._cards), time.monotonic() - started_s)
