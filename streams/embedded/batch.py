@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cramjam
 from crc32c import crc32c
@@ -34,6 +34,7 @@ _LOG_APPEND_TIME = 0x08
 _TRANSACTIONAL = 0x10
 _CONTROL = 0x20
 _XERIAL_MAGIC = b"\x82SNAPPY\x00"
+_STREAM_CODECS: dict[int, Any] = {1: cramjam.gzip, 3: cramjam.lz4, 4: cramjam.zstd}
 
 NO_PRODUCER = -1
 
@@ -246,18 +247,18 @@ def parse_records(data: bytes, header: BatchHeader) -> Iterator[Record]:
     try:
         for _ in range(header.record_count):
             start = position
-            length, position = _read_varint(data, position)
+            length, position = read_varint(data, position)
             end = position + length
             if length < 0 or end > len(data):
                 raise CorruptBatchError("corrupt_message", f"record at byte {start} runs over its batch")
-            timestamp_delta, position = _read_varint(data, position + 1)
-            offset_delta, position = _read_varint(data, position)
-            key_length, position = _read_varint(data, position)
+            timestamp_delta, position = read_varint(data, position + 1)
+            offset_delta, position = read_varint(data, position)
+            key_length, position = read_varint(data, position)
             key = None
             if key_length >= 0:
                 key = data[position : position + key_length]
                 position += key_length
-            value_length, _ = _read_varint(data, position)
+            value_length, _ = read_varint(data, position)
             yield Record(
                 header.base_offset + offset_delta,
                 header.base_timestamp + timestamp_delta,
@@ -273,7 +274,8 @@ def parse_records(data: bytes, header: BatchHeader) -> Iterator[Record]:
         ) from error
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """(value, position after it) of a zigzag number."""
     byte = data[position]
     position += 1
     if byte < 0x80:
@@ -301,45 +303,52 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def decompress(data: bytes, codec: int) -> bytes:
-    """Undo codec 0 none, 1 gzip, 2 snappy (raw or in Xerial frames), 3 lz4, 4 zstd."""
+def decompress(data: bytes, codec: int, bytes_max: int | None = None) -> bytes:
+    """Undo codec 0 none, 1 gzip, 2 snappy (raw or in Xerial frames), 3 lz4, 4 zstd.
+
+    bytes_max: refuse what would become larger, without the memory for it.
+    Raises CorruptBatchError.
+    """
     if codec == 0:
         return data
+    if codec > 4:
+        raise CorruptBatchError("unsupported_compression_type", f"codec {codec}")
     try:
-        if codec == 1:
-            return bytes(cramjam.gzip.decompress(data))
         if codec == 2:
-            return _decompress_snappy(data)
-        if codec == 3:
-            return bytes(cramjam.lz4.decompress(data))
-        if codec == 4:
-            return bytes(cramjam.zstd.decompress(data))
+            return _decompress_snappy(data, bytes_max)
+        stream = _STREAM_CODECS[codec]
+        if bytes_max is None:
+            return bytes(stream.decompress(data))
+        # Memory that is not written to costs nothing.
+        with mmap.mmap(-1, bytes_max) as room:
+            return room[: stream.decompress_into(data, room)]
     except cramjam.DecompressionError as error:
         raise CorruptBatchError("corrupt_message", f"codec {codec} cannot be undone: {error}") from error
-    raise CorruptBatchError("unsupported_compression_type", f"codec {codec}")
 
 
 def compress(data: bytes, codec: int) -> bytes:
     """Apply a codec by its number."""
     if codec == 0:
         return data
-    if codec == 1:
-        return bytes(cramjam.gzip.compress(data))
     if codec == 2:
         return bytes(cramjam.snappy.compress_raw(data))
-    if codec == 3:
-        return bytes(cramjam.lz4.compress(data))
-    return bytes(cramjam.zstd.compress(data))
+    return bytes(_STREAM_CODECS[codec].compress(data))
 
 
-def _decompress_snappy(data: bytes) -> bytes:
+def _decompress_snappy(data: bytes, bytes_max: int | None) -> bytes:
+    blocks = list(_snappy_blocks(data))
+    if bytes_max is not None and sum(map(cramjam.snappy.decompress_raw_len, blocks)) > bytes_max:
+        raise CorruptBatchError("corrupt_message", f"its records have more than {bytes_max} bytes")
+    return b"".join(bytes(cramjam.snappy.decompress_raw(block)) for block in blocks)
+
+
+def _snappy_blocks(data: bytes) -> Iterator[bytes]:
     if not data.startswith(_XERIAL_MAGIC):
-        return bytes(cramjam.snappy.decompress_raw(data))
-    blocks = []
+        yield data
+        return
     position = 16
     while position + 4 <= len(data):
         size = int.from_bytes(data[position : position + 4], "big")
         position += 4
-        blocks.append(bytes(cramjam.snappy.decompress_raw(data[position : position + size])))
+        yield data[position : position + size]
         position += size
-    return b"".join(blocks)

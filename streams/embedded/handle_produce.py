@@ -11,6 +11,7 @@ from streams.embedded.codec import ERRORS
 from streams.embedded.errors import ProtocolRefusalError
 from streams.embedded.hot_codec import ProducedPartition, ProduceRequest, ProduceResult, write_produce
 from streams.embedded.partition import PartitionLog
+from streams.embedded.record_keys import require_keys
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ class ProduceHandler:
         if item.records is None:
             raise ProtocolRefusalError("invalid_record", "no batch")
         header = batch.validate_produced(item.records, log.config.batch_bytes_max)
+        if log.config.is_compacted:
+            require_keys(item.records, header, self._broker.settings.unpacked_bytes_max)
         if header.is_transactional:
             error = self._broker.transactions.check_produce(
                 header.producer_id, header.producer_epoch, item.topic, item.partition

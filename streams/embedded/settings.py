@@ -43,6 +43,8 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     request_bytes_max: int = 100 * MIB
     # The largest batch: well above what clients make (1 MiB), far below what would stall the loop.
     batch_bytes_max: int = 8 * MIB
+    # What a compressed batch for a compacted topic, where keys are checked, may unpack to.
+    unpacked_bytes_max: int = 64 * MIB
     # One Fetch answer; a client may ask for less. Bounds the memory of a slow reader.
     fetch_bytes_max: int = 16 * MIB
     # Bytes received but not yet on disk, over all connections; above it the log stops reading sockets.

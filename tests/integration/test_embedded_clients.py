@@ -470,3 +470,20 @@ def test_a_second_log_cannot_open_the_same_folder(log: LogProcess, tmp_path: Pat
     second = LogProcess(log.data_dir)
     with pytest.raises(RuntimeError, match="is in use by another log"):
         second.start()
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_a_compacted_topic_takes_no_record_without_key(log: LogProcess, codec: str) -> None:
+    name = f"keys-{codec}"
+    create(log, name, 1, {"cleanup.policy": "compact"})
+    outcomes: list[tuple[bytes, int]] = []
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        outcomes.append((message.value() or b"", error.code() if error is not None else 0))
+
+    sender = producer(log, **{"compression.type": codec, "enable.idempotence": False})
+    for key, value in ((b"k", b"1"), (None, b"2"), (b"k", b"3")):
+        sender.produce(name, key=key, value=value * 200, on_delivery=delivered)
+        sender.flush(WAIT_S)
+    assert outcomes == [(b"1" * 200, 0), (b"2" * 200, KafkaError.INVALID_RECORD), (b"3" * 200, 0)]
+    assert read_to_end(log, name) == [b"1" * 200, b"3" * 200]

@@ -6,6 +6,7 @@ import pytest
 
 from streams.embedded import batch
 from streams.embedded.errors import CorruptBatchError
+from streams.embedded.record_keys import require_keys
 from tests.unit.embedded.support import make_batch, rows
 
 RECORDS = [(b"a", b"1"), (None, b"2"), (b"c", None)]
@@ -91,3 +92,60 @@ def test_records_that_end_inside_of_one_are_an_error() -> None:
     header = batch.read_header(make_batch(RECORDS))
     with pytest.raises(CorruptBatchError):
         list(batch.parse_records(b"\x08\x00\x00", header))
+
+
+KEYED = [(b"a", b"1"), (b"", None), (b"k" * 70, b"v" * 200)]
+
+
+@pytest.mark.parametrize("codec", range(5))
+def test_records_with_keys_pass_the_look_for_keys(codec: int) -> None:
+    raw = make_batch(KEYED, codec=codec, timestamp=1 << 40)
+    require_keys(raw, batch.read_header(raw), 1 << 20)
+
+
+@pytest.mark.parametrize("codec", range(5))
+@pytest.mark.parametrize("place", range(4))
+def test_a_record_without_key_is_named(codec: int, place: int) -> None:
+    raw = make_batch([*KEYED[:place], (None, b"v"), *KEYED[place:]], codec=codec)
+    with pytest.raises(CorruptBatchError, match=f"record {place} of the batch") as caught:
+        require_keys(raw, batch.read_header(raw), 1 << 20)
+    assert caught.value.code == "invalid_record"
+
+
+@pytest.mark.parametrize("codec", range(1, 5))
+def test_a_batch_that_unpacks_to_too_much_is_refused(codec: int) -> None:
+    raw = make_batch([(b"k", bytes(100_000))], codec=codec)
+    with pytest.raises(CorruptBatchError) as caught:
+        require_keys(raw, batch.read_header(raw), 50_000)
+    assert caught.value.code == "invalid_record"
+    require_keys(raw, batch.read_header(raw), 101_000)
+
+
+def test_snappy_in_xerial_frames_is_looked_into() -> None:
+    raw = make_batch([(b"k", b"v"), (None, b"v")])
+    records = bytes(raw[batch.HEADER_BYTES :])
+    blocks = [batch.compress(part, 2) for part in (records[:9], records[9:])]
+    framed = b"\x82SNAPPY\x00" + bytes(8) + b"".join(len(b).to_bytes(4, "big") + b for b in blocks)
+    header = batch.read_header(raw)._replace(attributes=2, length=49 + len(framed))
+    with pytest.raises(CorruptBatchError, match="record 1"):
+        require_keys(raw[: batch.HEADER_BYTES] + framed, header, 1 << 20)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        b"",
+        b"\x00",
+        b"\x7e\x00\x00\x00\x02k\x00",
+        b"\x01\x00\x00\x00\x02k\x00\x00",
+        b"\x0e\x00\x00\x00\x02k\x00\x00extra",
+        b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80",
+        b"\x02\x00\xff\xff\xff",
+    ],
+)
+def test_unreadable_records_are_refused(records: bytes) -> None:
+    raw = make_batch([(b"k", b"v")])[: batch.HEADER_BYTES] + records
+    header = batch.read_header(raw)._replace(length=49 + len(records))
+    with pytest.raises(CorruptBatchError) as caught:
+        require_keys(raw, header, 1 << 20)
+    assert caught.value.code == "invalid_record"
