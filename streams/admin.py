@@ -25,7 +25,9 @@ from streams.errors import BrokerUnavailableError, TopicError, TopicMismatchErro
 from streams.topics import TopicSpec
 
 TIMEOUT_S = 15.0
-LEADERS_PAUSE_S = 0.05
+LEADERS_PAUSE_S = 0.1
+# A question asked while a partition has no leader may hang until its own time-out, so it is a short one.
+LEADERS_ASK_S = 1.0
 
 
 class TopicDifference(msgspec.Struct, frozen=True):
@@ -57,7 +59,7 @@ def init_topics(
     missing = [spec for spec in specs if spec.name not in existing]
     if missing:
         _create(admin, missing, timeout_s)
-        _await_leaders(admin, missing, timeout_s)
+        _await_leaders(brokers, missing, timeout_s)
     differences = _differences(admin, specs, _partition_counts(admin, brokers, timeout_s), timeout_s)
     errors = [difference for difference in differences if difference.severity == "error"]
     if errors:
@@ -105,25 +107,35 @@ def _create(admin: AdminClient, specs: Sequence[TopicSpec], timeout_s: float) ->
             raise TopicError(f"topic {name} could not be created: {error.str()}")
 
 
-def _await_leaders(admin: AdminClient, specs: Sequence[TopicSpec], timeout_s: float) -> None:
+def _await_leaders(brokers: str, specs: Sequence[TopicSpec], timeout_s: float) -> None:
     """Until every new partition answers: a cluster acknowledges a topic before its brokers lead it.
 
     A producer that is quicker may lose its first records (KAFKA-15591; see streams/first_records.py).
     """
     deadline_s = time.monotonic() + timeout_s
-    waiting = {TopicPartition(spec.name, part) for spec in specs for part in range(spec.partitions)}
-    while waiting:
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library's own gap
-        asked = admin.list_offsets(dict.fromkeys(waiting, latest), request_timeout=timeout_s)
-        waiting = {place for place, future in asked.items() if _error_of(future, timeout_s) is not None}
-        if waiting and time.monotonic() > deadline_s:
-            names = ", ".join(sorted({place.topic for place in waiting}))
+    waiting = [TopicPartition(spec.name, part) for spec in specs for part in range(spec.partitions)]
+    while True:
+        errors = _leader_errors(brokers, waiting)
+        waiting = list(errors)
+        if not waiting:
+            return
+        if time.monotonic() > deadline_s:
+            why = "; ".join(sorted({f"{place.topic}: {error.str()}" for place, error in errors.items()}))
             raise TopicError(
-                f"topics without a leader {timeout_s:g} s after they were created: {names}; "
+                f"topics without a leader {timeout_s:g} s after they were created: {why}; "
                 "check the cluster's health"
             )
-        if waiting:
-            time.sleep(LEADERS_PAUSE_S)
+        time.sleep(LEADERS_PAUSE_S)
+
+
+def _leader_errors(brokers: str, places: Sequence[TopicPartition]) -> dict[TopicPartition, KafkaError]:
+    """Which partitions cannot say where they end, and why."""
+    # A new client for each round: one that has once seen a topic without leaders may keep that for 15 s.
+    admin = _admin(brokers)
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library's own gap
+    asked = admin.list_offsets(dict.fromkeys(places, latest), request_timeout=LEADERS_ASK_S)
+    errors = {place: _error_of(future, TIMEOUT_S) for place, future in asked.items()}
+    return {place: error for place, error in errors.items() if error is not None}
 
 
 def _error_of(future: Future[Any], timeout_s: float) -> KafkaError | None:

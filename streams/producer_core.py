@@ -340,8 +340,9 @@ class ProducerCore:
         error: Exception | None,
     ) -> None:
         """On the poller thread, or on the writer's when a record is refused at once."""
-        self._settle(futures, position, error)
         self.budget.give_back(cost_bytes)
+        self._settle(futures, position, error)
+        # Last, so that the futures are settled when flush() returns.
         with self._landed:
             del self._in_flight[serial]
             if error is None:
@@ -379,8 +380,8 @@ class ProducerCore:
             self._fail(request.future, request.cost_bytes, error)
 
     def _fail(self, future: Settled, cost_bytes: int, error: Exception) -> None:
-        self._settle([future], None, error)
         self.budget.give_back(cost_bytes)
+        self._settle([future], None, error)
         with self._landed:
             self._failed += 1
 

@@ -250,7 +250,7 @@ class BrokerPool:
         return self._start_container()
 
     def _start_container(self) -> Broker:
-        from docker.errors import DockerException
+        from docker.errors import DockerException  # type: ignore[import-untyped]
         from testcontainers.kafka import RedpandaContainer
 
         try:
