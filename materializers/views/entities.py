@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 from materializers.batches import EdgeWrite, EntityBatch, EntityWrite
 from materializers.materializer import PartitionContext, RowReader, RowWriter, Scope, TableSpec, View
@@ -24,6 +24,10 @@ from materializers.rows.entities import (
 )
 
 _EdgeKey = tuple[str, str, str]
+
+DELETED: Final = "deleted"
+"""Status of the row that a deleted item or creator leaves: without it, one whose signals are still counted
+would look to a reader that starts anew like one whose record has not come yet."""
 
 
 class Entities:
@@ -61,12 +65,14 @@ class Entities:
     @staticmethod
     def _put_entity(kind: str, write: EntityWrite, writer: RowWriter) -> EntityChange:
         table, key, record = TABLE_OF_KIND[kind], entity_key(write.id), write.record
-        if record is None:
+        raw = None if record is None else record.raw
+        if record is None and kind == "user":  # whoever leaves leaves nothing behind
             writer.delete(table, key)
-            return EntityChange(kind, write.id, write.offset, write.timestamp_ms, None)
-        row = StoredEntity(write.id, record.status, write.offset, write.timestamp_ms, record.raw)
-        writer.put(table, key, encode_entity(row))
-        return EntityChange(kind, write.id, write.offset, write.timestamp_ms, record.raw)
+        else:
+            status = DELETED if record is None else record.status
+            row = StoredEntity(write.id, status, write.offset, write.timestamp_ms, raw or b"")
+            writer.put(table, key, encode_entity(row))
+        return EntityChange(kind, write.id, write.offset, write.timestamp_ms, raw)
 
 
 def _put_edge(write: EdgeWrite, writer: RowWriter) -> EdgeChange:

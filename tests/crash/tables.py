@@ -162,4 +162,5 @@ def _entities(tables: Tables, rows: Rows) -> None:
         for key, value in rows.get(table, {}).items():
             assert split_row_key(key)[1] == ENTITY_TAG
             stored = decode_entity_row(value)
-            tables.entities[kind, stored.id] = stored.raw
+            if stored.status != "deleted":
+                tables.entities[kind, stored.id] = stored.raw

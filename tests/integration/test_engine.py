@@ -209,6 +209,16 @@ async def test_deleted_and_blocked_items_are_never_shown(site: Site) -> None:
     assert "item_02" not in ids(found)
 
 
+async def test_a_deleted_item_stays_away_from_an_engine_that_starts_later(site: Site) -> None:
+    query = "RETRIEVE items USING PROFILE trending WINDOW 24h LIMIT 40"
+    async with running(site) as engine:
+        assert "item_02" in ids(await engine.query(query))
+    site.delete_item("item_02")
+    site.flush()
+    async with running(site) as engine:
+        assert "item_02" not in ids(await engine.query(query))
+
+
 async def test_pages_never_repeat_or_skip(site: Site) -> None:
     query = "RETRIEVE items USING PROFILE trending WINDOW 24h LIMIT 7"
     async with running(site) as engine:

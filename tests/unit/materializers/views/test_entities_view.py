@@ -69,8 +69,10 @@ def test_records_and_feed_equal_the_fold(log: list[tuple[str, str, str | None, b
             expected = oracle.entities[kind].get(name)
             told = fed.get((kind, name))
             if expected is None:
-                assert row is None
                 assert told is None or told.raw is None
+                erased = told is None or kind == "user"  # a user leaves nothing, others the fact of the deletion
+                assert (row is None) == erased
+                assert row is None or decode_entity_row(row)[1::3] == ("deleted", b"")
                 continue
             assert row is not None
             assert told is not None
