@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from kio.index import load_request_schema, load_response_schema
+from kio.index import KioIndexError, load_request_schema, load_response_schema
 from kio.schema.errors import ErrorCode
 from kio.serial import entity_reader
 from kio.serial.errors import DecodeError
@@ -235,7 +235,7 @@ def _write_tags(out: list[bytes], value: Mapping[str, Any], tagged: list[tuple[i
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
-    inner, is_array, optional = _shape(field.type)
+    inner, is_array, optional = field_shape(field.type)
     if is_array:
         return None if optional else ()
     default = field.default
@@ -251,8 +251,8 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return {} if dataclasses.is_dataclass(inner) else 0
 
 
-def _shape(annotation: Any) -> tuple[Any, bool, bool]:
-    """(inner type, is it an array, may it be null)."""
+def field_shape(annotation: Any) -> tuple[Any, bool, bool]:
+    """(inner type, is it an array, may it be null) of a field of kio's entities."""
     optional = False
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         options = [option for option in typing.get_args(annotation) if option is not types.NoneType]
@@ -263,9 +263,20 @@ def _shape(annotation: Any) -> tuple[Any, bool, bool]:
 
 
 def _field_writer(field: dataclasses.Field[Any], flexible: bool) -> _Write:
-    inner, is_array, _ = _shape(field.type)
+    inner, is_array, optional = field_shape(field.type)
     write = _entity_writer(inner) if dataclasses.is_dataclass(inner) else _primitive(field, flexible)
+    if dataclasses.is_dataclass(inner) and optional and not is_array:
+        return _optional_entity_writer(write)
     return _array_writer(write, flexible) if is_array else write
+
+
+def _optional_entity_writer(write: _Write) -> _Write:
+    def write_optional(out: list[bytes], value: Mapping[str, Any] | None) -> None:
+        out.append(b"\xff" if value is None else b"\x01")
+        if value is not None:
+            write(out, value)
+
+    return write_optional
 
 
 def _array_writer(write: _Write, flexible: bool) -> _Write:
@@ -335,6 +346,21 @@ def _long_bytes(out: list[bytes], value: bytes | None) -> None:
         out.append(b"\xff\xff\xff\xff")
         return
     out += (len(value).to_bytes(4, "big"), value)
+
+
+def encode_refusal(api_key: int, version: int, error: int) -> bytes | None:
+    """A response with nothing but an error, for an API or version that is not served.
+
+    None when no such response exists: the version is not known, or has errors for its parts only.
+    """
+    try:
+        entity = load_response_schema(api_key, version)
+        load_request_schema(api_key, version)
+    except KioIndexError:
+        return None
+    if all(field.name != "error_code" for field in dataclasses.fields(entity)):
+        return None
+    return encode(api_key, version, {"error_code": error})
 
 
 ERRORS: dict[str, int] = {code.name: int(code) for code in ErrorCode}

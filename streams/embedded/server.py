@@ -20,8 +20,8 @@ from streams.embedded.codec import (
     ERRORS,
     RequestHeader,
     ResponseBody,
-    decode,
     encode,
+    encode_refusal,
     read_request_header,
     response_header,
 )
@@ -34,6 +34,7 @@ from streams.embedded.handle_produce import ProduceHandler
 from streams.embedded.handle_topics import TopicHandlers
 from streams.embedded.handle_transactions import TransactionHandlers
 from streams.embedded.hot_codec import read_fetch, read_produce
+from streams.embedded.request_tags import decode_request
 
 logger = logging.getLogger(__name__)
 
@@ -279,7 +280,7 @@ class Connection(asyncio.BufferedProtocol):
             self._call(header, answer, bytes(frame))
 
     def _call(self, header: RequestHeader, answer: Answer, frame: bytes) -> None:
-        request = decode(header.api_key, header.version, frame, header.body)
+        request = decode_request(header.api_key, header.version, frame, header.body)
         caller = Caller(header.version, header.client_id or "", self._host)
         result = self._dispatcher.handlers[header.api_key](request, caller)
         if inspect.isawaitable(result):
@@ -300,13 +301,18 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, header: RequestHeader) -> None:
         """An API or version that is not served. ApiVersions is answered in its oldest form, with the list."""
-        if header.api_key != _API_VERSIONS:
+        error = ERRORS["unsupported_version"]
+        if header.api_key == _API_VERSIONS:
+            header = header._replace(version=0)
+            body: bytes | None = encode(_API_VERSIONS, 0, api_versions_body(error))
+        else:
+            body = encode_refusal(header.api_key, header.version, error)
+        if body is None:
             self.close(f"API {header.api_key} version {header.version} is not served")
             return
         answer = Answer(holds_up=False)
         self._answers.append(answer)
-        body = encode(_API_VERSIONS, 0, api_versions_body(ERRORS["unsupported_version"]))
-        self._respond(header._replace(version=0), answer, [body])
+        self._respond(header, answer, [body])
 
     # -- answers -------------------------------------------------------------------------------
 

@@ -209,3 +209,32 @@ async def test_a_client_that_sends_half_a_frame_and_goes_costs_nothing(log: Embe
         with socket.create_connection(tuple(log.address.split(":"))) as half:  # type: ignore[arg-type]
             half.sendall(struct.pack(">i", 50_000_000) + b"x" * 1000)
     assert await answer_to(log, framed(struct.pack(">hhih", 18, 0, 7, -1))) != b""
+
+
+@pytest.mark.parametrize("api_key, version", [(68, 0), (1, 13), (11, 9), (71, 0)])
+async def test_what_is_not_served_is_refused_with_an_answer(
+    log: EmbeddedLog, api_key: int, version: int
+) -> None:
+    # The second request shows that the connection lives on, and that answers keep their order.
+    asked = framed(struct.pack(">hhih", api_key, version, 7, -1)) + framed(struct.pack(">hhih", 18, 0, 8, -1))
+    answer = await answer_to(log, asked)
+    size, correlation_id, tags, _throttle, error = struct.unpack_from(">iibih", answer)
+    assert (correlation_id, tags, error) == (7, 0, 35)
+    assert struct.unpack_from(">ih", answer, 4 + size + 4) == (8, 0)
+
+
+async def test_what_has_no_such_answer_closes_the_connection(log: EmbeddedLog) -> None:
+    assert await answer_to(log, framed(struct.pack(">hhih", 3, 12, 7, -1))) == b""
+    assert await answer_to(log, framed(struct.pack(">hhih", 999, 0, 7, -1))) == b""
+
+
+async def test_unknown_tagged_fields_keep_the_connection(log: EmbeddedLog) -> None:
+    tags = b"\x01\x63\x05hello"
+    # FindCoordinator v3 and Heartbeat v4, with tags in the header and in the body.
+    find = struct.pack(">hhih", 10, 3, 1, -1) + tags + b"\x02g\x00" + tags
+    beat = struct.pack(">hhih", 12, 4, 2, -1) + tags + b"\x02g" + struct.pack(">i", 1) + b"\x02m\x00" + tags
+    answer = await answer_to(log, framed(find) + framed(beat))
+    size, correlation_id, _tags, _throttle, error = struct.unpack_from(">iibih", answer)
+    assert (correlation_id, error) == (1, 0)
+    _size, correlation_id, _tags, _throttle, error = struct.unpack_from(">iibih", answer, 4 + size)
+    assert (correlation_id, error) == (2, 25)

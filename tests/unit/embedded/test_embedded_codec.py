@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import io
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 from kio.index import load_request_schema, load_response_schema
 from kio.serial import entity_reader, entity_writer
+from kio.serial._serialize import get_writer
 from kio.static.primitive import i32Timedelta
 
-from streams.embedded import codec, hot_codec
+from streams.embedded import codec, hot_codec, request_tags
 from streams.embedded.errors import RequestError
 from streams.embedded.handle_cluster import api_versions_body
 from streams.embedded.hot_codec import FetchResult, ProduceResult
@@ -187,3 +189,67 @@ def test_an_array_longer_than_its_frame_is_an_error(count: bytes) -> None:
     frame = b"\xff\xff" + b"\xff\xff" + b"\x00\x00\x00\x00" + count
     with pytest.raises(RequestError):
         hot_codec.read_produce(memoryview(frame), 0, 3)
+
+
+FLEXIBLE = [
+    (key, version) for key, version in SERVED if key not in (0, 1) and codec.is_flexible(key, version)
+]
+
+
+def filled(entity: Any) -> Any:
+    """An entity with something in every field: strings, two elements in each array."""
+    values = {}
+    for field in dataclasses.fields(entity):
+        inner, is_array, _ = codec.field_shape(field.type)
+        value = filled(inner) if dataclasses.is_dataclass(inner) else plain(field.metadata["kafka_type"])
+        values[field.name] = (value, value) if is_array else value
+    return entity(**values)
+
+
+def plain(kind: str) -> Any:
+    return {"string": "text", "bytes": b"raw", "bool": True, "timedelta_i32": MS}.get(kind, 3)
+
+
+def tagged(entity: Any) -> bytes:
+    """The entity on the wire, with two unknown fields in each of its structs."""
+    out = b""
+    for field in dataclasses.fields(entity):
+        value = getattr(entity, field.name)
+        inner, is_array, _ = codec.field_shape(field.type)
+        if is_array:
+            out += codec.write_uvarint(len(value) + 1)
+        for item in value if is_array else (value,):
+            out += tagged(item) if dataclasses.is_dataclass(inner) else primitive(field, item)
+    return out + b"\x02\x63\x05hello\xe4\x07\x00"
+
+
+def primitive(field: Any, value: Any) -> bytes:
+    buffer = io.BytesIO()
+    kind = field.metadata["kafka_type"]
+    optional = codec.field_shape(field.type)[2]
+    get_writer(kind, True, optional and kind in ("string", "bytes"))(buffer, value)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("key, version", FLEXIBLE)
+def test_unknown_tagged_fields_are_stepped_over(key: int, version: int) -> None:
+    schema: Any = load_request_schema(key, version)
+    assert not any("tag" in field.metadata for field in dataclasses.fields(schema))
+    entity = filled(schema)
+    assert request_tags.decode_request(key, version, b"head" + encoded(entity), 4) == entity
+    frame = b"head" + tagged(entity)
+    assert request_tags.decode_request(key, version, frame, 4) == entity
+    for end in range(4, len(frame)):
+        with pytest.raises(RequestError):
+            request_tags.decode_request(key, version, frame[:end], 4)
+
+
+def test_a_refusal_says_why_where_the_response_can() -> None:
+    for key, version in ((68, 0), (1, 13), (71, 0), (11, 9), (17, 1)):
+        body = codec.encode_refusal(key, version, 35)
+        assert body is not None
+        entity: Any = entity_reader(load_response_schema(key, version))(body, 0)[0]
+        assert int(entity.error_code) == 35
+    assert codec.encode_refusal(3, 12, 35) is None
+    assert codec.encode_refusal(68, 99, 35) is None
+    assert codec.encode_refusal(999, 0, 35) is None
