@@ -41,7 +41,7 @@ class UserBatch:
     """Accepted, deduplicated events of one user partition in offset order. All arrays have one length.
 
     ``item``, ``user``, ``profile`` are wids (user 0 = anonymous: user views leave it out); ``signal`` is the
-    index in ``Schema.signal_list``; ``weight`` is fixed point in micro-units; ``record_ts_ms`` is the log's time.
+    index in ``Schema.signal_list``; ``weight`` is fixed point in micro-units; ``record_ts_ms`` log time.
     """
 
     item: U32
@@ -104,7 +104,7 @@ class EdgeWrite:
 
 @dataclass(slots=True)
 class EntityBatch:
-    """Writes of one partition of one entity topic, in offset order; ``kind`` is item, user, creator or edge."""
+    """Writes of one partition of one entity topic in offset order; ``kind``: item, user, creator or edge."""
 
     kind: str
     writes: list[EntityWrite] | list[EdgeWrite]

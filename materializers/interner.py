@@ -1,4 +1,4 @@
-"""Strings become dense integers once, at the edge of the worker; every fold after that is arithmetic on arrays."""
+"""Strings become dense integers once, at the edge of the worker; every fold after that works on arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.ids import entity_id
 _GROWTH_MIN = 1024
 
 
-class IdCollision(TidalError):
+class IdCollisionError(TidalError):
     """Two different strings have the same 64-bit EntityId: the second one is refused, never merged."""
 
     def __init__(self, known: str, refused: str) -> None:
@@ -26,7 +26,7 @@ class IdCollision(TidalError):
 
 
 class Interner:
-    """A dictionary of strings local to one process: string -> dense u32 ("wid"), dealt in order of first sight.
+    """A dictionary of strings local to one process: string -> dense u32 ("wid"), in order of first sight.
 
     ``""`` is always wid 0: the anonymous user, the item without a creator.
     Nothing durable hangs on these numbers: tables hold strings, EntityIds or a partition's own ordinals.
@@ -47,18 +47,19 @@ class Interner:
         """Wids of ``strings``, u32[len(strings)], new strings dealt the next ones.
 
         Raises:
-            IdCollision: a new string has the EntityId of a known one (nothing of it is kept).
+            IdCollisionError: a new string has the EntityId of a known one (nothing of it is kept).
         """
         get = self._wid_of.get
         found = [get(string, -1) for string in strings]
         if -1 in found:
-            found = [wid if wid >= 0 else self._deal(string) for wid, string in zip(found, strings, strict=True)]
+            pairs = zip(found, strings, strict=True)
+            found = [wid if wid >= 0 else self._deal(string) for wid, string in pairs]
         return np.array(found, dtype=np.uint32)
 
-    def collisions(self, strings: Sequence[str]) -> list[IdCollision]:
+    def collisions(self, strings: Sequence[str]) -> list[IdCollisionError]:
         """The strings that ``ids`` would refuse, without dealing anything; call it when ``ids`` raised."""
         seen: dict[int, str] = {}
-        refused: list[IdCollision] = []
+        refused: list[IdCollisionError] = []
         for string in strings:
             if string in self._wid_of:
                 continue
@@ -66,7 +67,7 @@ class Interner:
             known = self._wid_of_entity.get(key)
             other = self._strings[known] if known is not None else seen.setdefault(key, string)
             if other != string:
-                refused.append(IdCollision(other, string))
+                refused.append(IdCollisionError(other, string))
         return refused
 
     def find(self, string: str) -> int | None:
@@ -93,7 +94,7 @@ class Interner:
         key = entity_id(string)
         known = self._wid_of_entity.get(key)
         if known is not None:
-            raise IdCollision(self._strings[known], string)
+            raise IdCollisionError(self._strings[known], string)
         wid = len(self._strings)
         if wid == len(self._entity_ids):
             self._entity_ids = np.concatenate([self._entity_ids, np.zeros_like(self._entity_ids)])

@@ -42,15 +42,13 @@ class RowReader(Protocol):
         """Values in the order of ``keys``; None where there is no row."""
         ...
 
-    def scan(
-        self, table: str, start: bytes = b"", end: bytes | None = None
-    ) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, table: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Rows with ``start <= key < end`` in key order."""
         ...
 
 
 class RowWriter(Protocol):
-    """Collects one flush of one partition: rows for RocksDB and the changelog, sections for the change feed."""
+    """Collects one flush of one partition: rows for RocksDB and changelog, sections for the change feed."""
 
     def put(self, table: str, key: bytes, value: bytes) -> None: ...
 
@@ -90,7 +88,7 @@ class Materializer(Protocol):
         ...
 
     def checkpoint(self, writer: RowWriter) -> None:
-        """Hand over every row changed since the last call; the runtime writes them with the applied offset."""
+        """Hand over each row changed since the last call; the runtime adds the applied offset."""
         ...
 
     def restore(self, reader: RowReader) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from materializers.batches import EntityWrite
 from materializers.cards import ItemCards
-from materializers.interner import IdCollision, Interner
+from materializers.interner import IdCollisionError, Interner
 from schemas.errors import RecordError
 from schemas.model import Schema
 from schemas.records.entities import decode_entity, parse_entity_key
@@ -65,8 +65,8 @@ class CardFeed:
         self._unsaved = False
 
     def catch_up(self, wanted: Callable[[], bool]) -> None:
-        """Read to the present end of the topic while ``wanted`` says yes. Blocks, for a thread; call it before
-        anything is folded.
+        """Read to the present end of the topic while ``wanted`` says yes. Blocks, so in a thread; call it
+        before anything is folded.
         """
         started_s = time.monotonic()
         while not self._reader.caught_up and wanted():
@@ -102,7 +102,7 @@ class CardFeed:
             for write in filter(None, map(self._write_of, rows)):
                 try:
                     self._cards.apply(partition, [write])
-                except IdCollision as error:
+                except IdCollisionError as error:
                     logger.warning("%s", error)
             self._cards.advance(partition, rows[-1][1] + 1)
         self._unsaved = self._unsaved or bool(records)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from materializers.batches import ItemBatch
-from materializers.interner import IdCollision
+from materializers.interner import IdCollisionError
 from materializers.materializer import RowReader, RowWriter, Scope
 from materializers.shards.context import WorkerContext
 from materializers.shards.rejects import Rejects
@@ -96,7 +96,7 @@ class ItemShard:
     def _batch(self, columns: RekeyedColumns, rows: I64, signal: npt.NDArray[np.int32]) -> ItemBatch | None:
         try:
             items = self._context.items.ids(columns.items)
-        except IdCollision:
+        except IdCollisionError:
             refused = {each.refused for each in self._context.items.collisions(columns.items)}
             items = self._context.items.ids(["" if name in refused else name for name in columns.items])
             bad = np.array([name in refused for name in columns.items], dtype=bool)[columns.item[rows]]

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from materializers.interner import IdCollision, Interner
+from materializers.interner import IdCollisionError, Interner
 from materializers.materializer import RowReader, RowWriter, TableSpec
 from schemas.cohort_profile import EMPTY_PROFILE
 from schemas.keys import row_key, row_keys
@@ -68,7 +68,7 @@ class UserProfiles:
         self._changed: set[int] = set()
         self._new: list[int] = []
 
-    def load(self, wids: U32, reader: RowReader) -> list[IdCollision]:
+    def load(self, wids: U32, reader: RowReader) -> list[IdCollisionError]:
         """Know the users ``wids``; read those that are new to this process.
 
         Returns the users whose EntityId another id already holds in this partition's tables.
@@ -85,7 +85,7 @@ class UserProfiles:
         for wid, known, row in zip(missing.tolist(), ids, rows, strict=True):
             name = self._users.string(wid)
             if known is not None and known != name.encode():
-                collisions.append(IdCollision(known.decode(), name))
+                collisions.append(IdCollisionError(known.decode(), name))
                 continue
             if known is None:
                 self._new.append(wid)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from materializers.batches import CardedEvents, UserBatch
-from materializers.interner import IdCollision, Interner
+from materializers.interner import IdCollisionError, Interner
 from materializers.materializer import RowReader, RowWriter, Scope, TableSpec
 from materializers.shards.context import WorkerContext
 from materializers.shards.dedup import DEDUP_TABLE, DedupHorizon, digests_of
@@ -252,7 +252,7 @@ class UserShard:
             self._refuse_collision(source, columns.take(np.array([row])), collision)
         return events.take(np.flatnonzero(~bad))
 
-    def _refuse_collision(self, record: Any, event: EventColumns, collision: IdCollision) -> None:
+    def _refuse_collision(self, record: Any, event: EventColumns, collision: IdCollisionError) -> None:
         error = RecordError("id_collision", "item or user", str(collision))
         self._rejects.refuse(record, None, error, encode_columnar(event))
 
@@ -395,10 +395,10 @@ def _rerouted_columns(columns: RekeyedColumns) -> EventColumns:
     )
 
 
-def _intern_all(interner: Interner, strings: Sequence[str]) -> tuple[U32, dict[str, IdCollision]]:
+def _intern_all(interner: Interner, strings: Sequence[str]) -> tuple[U32, dict[str, IdCollisionError]]:
     """Wids of all strings, 0 for those that are refused, and those."""
     try:
         return interner.ids(strings), {}
-    except IdCollision:
+    except IdCollisionError:
         refused = {collision.refused: collision for collision in interner.collisions(strings)}
         return interner.ids(["" if name in refused else name for name in strings]), refused

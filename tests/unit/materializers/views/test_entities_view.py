@@ -70,7 +70,7 @@ def test_records_and_feed_equal_the_fold(log: list[tuple[str, str, str | None, b
             told = fed.get((kind, name))
             if expected is None:
                 assert told is None or told.raw is None
-                erased = told is None or kind == "user"  # a user leaves nothing, others the fact of the deletion
+                erased = told is None or kind == "user"  # others leave the fact
                 assert (row is None) == erased
                 assert row is None or decode_entity_row(row)[1::3] == ("deleted", b"")
                 continue
