@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import msgspec
-
-if TYPE_CHECKING:
-    from schemas.model import Dimension
 
 EMPTY_PROFILE: Final = "{}"
 """The profile of a user who belongs to no value of any dimension, and of anonymous events."""
@@ -17,17 +14,11 @@ EMPTY_PROFILE: Final = "{}"
 _decoder = msgspec.json.Decoder(dict[str, str])
 
 
-def profile_string(dimensions: Mapping[str, Dimension], attributes: Mapping[str, Any]) -> str:
-    """Canonical JSON ``{"age":"18-24","locale":"US"}`` of the dimensions that ``attributes`` give a value.
+def encode_profile(profile: Mapping[str, str]) -> str:
+    """The canonical string ``{"age":"18-24","locale":"US"}`` of ``{dimension: value}``.
 
     Equal profiles are equal strings: keys sorted, no spaces, characters as themselves.
     """
-    values = {name: dimension.value_of(attributes) for name, dimension in dimensions.items()}
-    return encode_profile({name: value for name, value in values.items() if value is not None})
-
-
-def encode_profile(profile: Mapping[str, str]) -> str:
-    """The canonical string of ``{dimension: value}``."""
     return json.dumps(dict(profile), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from schemas.cohort_profile import profile_string
+from schemas.cohort_profile import encode_profile
 from schemas.durations import format_duration
 from schemas.predicate_ast import Predicate
 
@@ -311,5 +311,6 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         raise KeyError(reference)
 
     def profile_string(self, attributes: Mapping[str, Any]) -> str:
-        """The cohort profile of a user with these attributes, in its canonical form."""
-        return profile_string(self.dimensions, attributes)
+        """The cohort profile of a user with these attributes: the dimensions that they give a value."""
+        values = {name: dimension.value_of(attributes) for name, dimension in self.dimensions.items()}
+        return encode_profile({name: value for name, value in values.items() if value is not None})
