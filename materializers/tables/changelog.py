@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from threading import Event
+from threading import Event, Lock
 from typing import Any, Final
 
 import msgspec
@@ -97,6 +97,7 @@ class ChangelogWriter:
         self._topics = topics
         self._partition = partition
         self._stopping = stopping
+        self._busy = Lock()  # a partition may be let go while a commit of it is on its way
         self._prefixes = {table: table_code(table) for table in (*topics.tables, META_TABLE)}
         self._producer = Producer(
             {
@@ -117,7 +118,8 @@ class ChangelogWriter:
         Raises:
             PartitionLostError: a newer owner came first.
         """
-        self._repeat(self._producer.init_transactions)
+        with self._busy:
+            self._repeat(self._producer.init_transactions)
 
     def commit(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint atomically. Blocks.
@@ -126,17 +128,21 @@ class ChangelogWriter:
             CheckpointAbortedError: nothing was written; try again later with the same rows.
             PartitionLostError: this writer is fenced or its producer is broken for good.
         """
-        try:
-            self._repeat(self._producer.begin_transaction, timed=False)
-            self._produce(checkpoint)
-            self._repeat(self._producer.commit_transaction)
-        except KafkaException as error:
-            self._abort(error)
+        with self._busy:
+            try:
+                self._repeat(self._producer.begin_transaction, timed=False)
+                self._produce(checkpoint)
+                self._repeat(self._producer.commit_transaction)
+            except KafkaException as error:
+                self._abort(error)
 
     def close(self) -> None:
-        """Drop the connection; an open transaction is aborted by the next owner or by its timeout."""
-        self._producer.purge()
-        self._producer.close()
+        """Drop the connection, once nothing is under way. An open transaction is aborted by the next owner
+        or by its timeout. Blocks.
+        """
+        with self._busy:
+            self._producer.purge()
+            self._producer.close()
 
     def _produce(self, checkpoint: Checkpoint) -> None:
         for letter in checkpoint.letters:

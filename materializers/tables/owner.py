@@ -50,8 +50,8 @@ from materializers.tables.restore import RestoreProgress, read_ownership, restor
 
 logger = logging.getLogger(__name__)
 
-_REVOKE_WAIT_S: Final = 2.0
-"""A rebalance waits for our last checkpoint no longer: the rows are replayed by the next owner."""
+_REVOKE_WAIT_S: Final = 1.0
+"""The group waits for us: what no checkpoint holds then, the next owner folds again from the log."""
 _LOST_LEAVE_S: Final = 8.0
 """A rebalance that takes a fenced partition away comes within a session; after this long none is coming."""
 _RETRY_S: Final = 0.5
@@ -181,9 +181,7 @@ class TableOwner:
 
     async def stop(self, within_s: float) -> None:
         """Flush and checkpoint what there is, within a bound, and end all background work."""
-        try:
-            await asyncio.wait_for(self.checkpoint(), within_s)
-        except TimeoutError:
+        if not await self._checkpoint_within(within_s):
             logger.warning("stopped without a last checkpoint: the log did not answer in %.1f s", within_s)
         self._stopping.set()
         for task in self._tasks:
@@ -233,10 +231,8 @@ class TableOwner:
 
     async def on_revoked(self) -> None:
         self._epoch += 1
-        try:
-            await asyncio.wait_for(self.checkpoint(), _REVOKE_WAIT_S)
-        except TimeoutError:
-            logger.warning("rebalance: the last checkpoint took longer than %.1f s", _REVOKE_WAIT_S)
+        if not await self._checkpoint_within(_REVOKE_WAIT_S):
+            logger.info("rebalance: the checkpoint before it takes longer than %.1f s", _REVOKE_WAIT_S)
 
     async def on_assigned(self, partitions: frozenset[int], generation: int) -> None:
         self._epoch += 1
@@ -244,7 +240,7 @@ class TableOwner:
         jumped = generation != self._generation + 1
         self._generation, self._assigned = generation, partitions
         for partition, state in list(self._partitions.items()):
-            if partition not in partitions or jumped or state.lost_s is not None or state.checkpointing:
+            if partition not in partitions or jumped or state.lost_s is not None:
                 self._let_go(partition)
 
     async def on_recovered(self) -> None:
@@ -380,6 +376,12 @@ class TableOwner:
             states = [state for state in self.states() if state.needs_checkpoint()]
             await asyncio.gather(*(self._commit(state) for state in states))
             self._checkpoint_cadence.ran(started_s, time.monotonic())
+
+    async def _checkpoint_within(self, seconds: float) -> bool:
+        """Whether a checkpoint finished in time; one that did not goes on and may still succeed."""
+        task = self._spawn(self.checkpoint())
+        done, _ = await asyncio.wait((task,), timeout=seconds)
+        return task in done
 
     async def _commit(self, state: PartitionState) -> None:
         checkpoint, batches = state.begin_checkpoint()

@@ -77,7 +77,6 @@ class PartitionState:
     events_unflushed: int = 0
     dirty: bool = False
     gap: dict[str, tuple[int, int]] = field(default_factory=dict)
-    checkpointing: bool = False
 
     def needs_checkpoint(self) -> bool:
         return bool(self.rows or self.letters or self.flushed_batches)
@@ -116,16 +115,13 @@ class PartitionState:
         batches = self.flushed_batches
         self.rows, self.letters, self.flushed_batches = {}, [], []
         self.row_bytes = 0
-        self.checkpointing = True
         return checkpoint, batches
 
     def checkpoint_committed(self, checkpoint: Checkpoint) -> None:
-        self.checkpointing = False
         self.ownership = checkpoint.ownership
 
     def checkpoint_aborted(self, checkpoint: Checkpoint, batches: list[Any]) -> None:
         """Put back what was taken; rows flushed meanwhile are newer and win."""
-        self.checkpointing = False
         newer, self.rows = self.rows, checkpoint.rows
         self.merge_rows(newer)
         self.letters[:0] = checkpoint.letters
