@@ -71,6 +71,8 @@ APIS: dict[int, Api] = {
         Api(44, "IncrementalAlterConfigs", 0, 1),
         Api(47, "OffsetDelete", 0, 0),
         Api(60, "DescribeCluster", 0, 1),
+        # Listed to be refused, as by a Kafka without this protocol: clients that do not see it wait for ever.
+        Api(68, "ConsumerGroupHeartbeat", 0, 1),
     )
 }
 # First version with compact strings and tagged fields, where not told by kio (hot paths).

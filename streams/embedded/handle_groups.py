@@ -77,6 +77,13 @@ class GroupHandlers:
         )
         return {"error_code": ERRORS[error]}
 
+    def refuse_consumer_protocol(self, request: Any, caller: Caller) -> ResponseBody:
+        """group.protocol=consumer: the broker would have to assign partitions itself."""
+        return {
+            "error_code": ERRORS["unsupported_version"],
+            "error_message": "this log serves group.protocol=classic only",
+        }
+
     def leave(self, request: Any, caller: Caller) -> ResponseBody:
         if caller.version < 3:
             return {"error_code": ERRORS[self._groups.leave(request.group_id, request.member_id, None)]}

@@ -96,6 +96,7 @@ class Dispatcher:
             44: topics.incremental_alter_configs,
             47: groups.delete_offsets,
             60: cluster.describe_cluster,
+            68: groups.refuse_consumer_protocol,
         }
 
 

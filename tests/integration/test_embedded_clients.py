@@ -487,3 +487,19 @@ def test_a_compacted_topic_takes_no_record_without_key(log: LogProcess, codec: s
         sender.flush(WAIT_S)
     assert outcomes == [(b"1" * 200, 0), (b"2" * 200, KafkaError.INVALID_RECORD), (b"3" * 200, 0)]
     assert read_to_end(log, name) == [b"1" * 200, b"3" * 200]
+
+
+def test_the_next_group_protocol_is_a_fatal_error(log: LogProcess, topic: str) -> None:
+    member = Consumer({"bootstrap.servers": log.address, "group.id": "next", "group.protocol": "consumer"})
+    member.subscribe([topic])
+    errors: list[KafkaError] = []
+
+    def poll() -> None:
+        message = member.poll(0.1)
+        if message is not None and (error := message.error()) is not None:
+            errors.append(error)
+
+    until(lambda: bool(errors), poll)
+    member.close()
+    assert errors[0].code() == KafkaError._FATAL
+    assert "API version not supported" in errors[0].str()

@@ -211,7 +211,7 @@ async def test_a_client_that_sends_half_a_frame_and_goes_costs_nothing(log: Embe
     assert await answer_to(log, framed(struct.pack(">hhih", 18, 0, 7, -1))) != b""
 
 
-@pytest.mark.parametrize("api_key, version", [(68, 0), (1, 13), (11, 9), (71, 0)])
+@pytest.mark.parametrize("api_key, version", [(76, 1), (1, 13), (11, 9), (71, 0)])
 async def test_what_is_not_served_is_refused_with_an_answer(
     log: EmbeddedLog, api_key: int, version: int
 ) -> None:

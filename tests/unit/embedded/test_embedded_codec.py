@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import io
 from typing import Any
+from uuid import UUID
 
 import pytest
 from kio.index import load_request_schema, load_response_schema
@@ -66,7 +67,8 @@ def test_api_versions_lists_what_is_served() -> None:
     listed = {api.api_key: (api.min_version, api.max_version) for api in entity.api_keys}
     assert listed[0] == (0, 9)
     assert listed[1] == (4, 12)
-    assert 68 not in listed
+    assert listed[68] == (0, 1)
+    assert 69 not in listed
 
 
 def encoded(entity: Any) -> bytes:
@@ -207,7 +209,9 @@ def filled(entity: Any) -> Any:
 
 
 def plain(kind: str) -> Any:
-    return {"string": "text", "bytes": b"raw", "bool": True, "timedelta_i32": MS}.get(kind, 3)
+    return {"string": "text", "bytes": b"raw", "bool": True, "timedelta_i32": MS, "uuid": UUID(int=7)}.get(
+        kind, 3
+    )
 
 
 def tagged(entity: Any) -> bytes:
@@ -251,5 +255,6 @@ def test_a_refusal_says_why_where_the_response_can() -> None:
         entity: Any = entity_reader(load_response_schema(key, version))(body, 0)[0]
         assert int(entity.error_code) == 35
     assert codec.encode_refusal(3, 12, 35) is None
+    assert codec.encode_refusal(69, 0, 35) is None
     assert codec.encode_refusal(68, 99, 35) is None
     assert codec.encode_refusal(999, 0, 35) is None
