@@ -180,7 +180,7 @@ def _non_finite(value: bytes) -> RecordError | None:
 def _field_fault(document: dict[str, Any]) -> RecordError | None:
     for name in ("kind", "item"):
         if name not in document:
-            return RecordError("missing_field", name, f"every event has a {name}, this one has none")
+            return RecordError("missing_field", name, f"every event has the field {name}, this one has not")
     for name, (expected, types) in _FIELD_TYPES.items():
         value = document.get(name)
         absent = name not in document or (value is None and name in _NULLABLE)
