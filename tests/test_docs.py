@@ -104,6 +104,20 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert not unreached, f"no page links to {unreached}"
 
 
+def test_decisions_are_numbered_once_and_listed_with_their_titles() -> None:
+    folder = ROOT / "docs" / "adr"
+    pages = sorted(folder.glob("[0-9]*.md"))
+    numbers = [page.name[:4] for page in pages]
+    assert len(set(numbers)) == len(numbers), "two decisions have one number"
+    index = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    for page in pages:
+        number, _, title = (
+            page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").partition(" · ")
+        )
+        assert number == page.name[:4], f"{page.name} calls itself {number}"
+        assert f"* [{number}]({page.name}) {title}" in index, f"docs/adr/README.md lacks {page.name}"
+
+
 def test_the_pages_show_commands_at_all() -> None:
     assert len(_starting_with("tidal")) > 10
     assert len(_starting_with("make")) > 5
