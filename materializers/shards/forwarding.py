@@ -292,10 +292,11 @@ class Forwarder:
         assert self._loop is not None
         if self._closed.is_set():
             return
-        if error is not None:
+        # librdkafka also reports records as delivered that a topic seconds old never kept: they have no offset.
+        if error is not None or message.offset() is None:
             failure = ForwardFailedError(
                 f"{message.topic()} partition {message.partition()}: the log refused a forwarded record "
-                f"({error}); the worker stops and replays from its last checkpoint"
+                f"({error or 'acknowledged without an offset'}); the worker stops and replays from its last checkpoint"
             )
             self._loop.call_soon_threadsafe(self._on_failure, failure)
             return
