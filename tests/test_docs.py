@@ -111,11 +111,12 @@ def test_decisions_are_numbered_once_and_listed_with_their_titles() -> None:
     assert len(set(numbers)) == len(numbers), "two decisions have one number"
     index = (folder / "README.md").read_text(encoding="utf-8").splitlines()
     for page in pages:
-        number, _, title = (
-            page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").partition(" · ")
-        )
+        heading = page.read_text(encoding="utf-8").splitlines()[0]
+        number, _, title = heading.removeprefix("# ").partition(" · ")
         assert number == page.name[:4], f"{page.name} calls itself {number}"
-        assert f"* [{number}]({page.name}) {title}" in index, f"docs/adr/README.md lacks {page.name}"
+        assert f"* [{number}]({page.name}) {title}" in index, (
+            f"{page.name} is not in the index: run scripts/adr-index"
+        )
 
 
 def test_the_pages_show_commands_at_all() -> None:
