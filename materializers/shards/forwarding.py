@@ -292,11 +292,12 @@ class Forwarder:
         assert self._loop is not None
         if self._closed.is_set():
             return
-        # librdkafka also reports records as delivered that a topic seconds old never kept: they have no offset.
+        # librdkafka reports records as delivered, without an offset, that a topic seconds old did not keep.
         if error is not None or message.offset() is None:
+            cause = error or "acknowledged without an offset"
             failure = ForwardFailedError(
                 f"{message.topic()} partition {message.partition()}: the log refused a forwarded record "
-                f"({error or 'acknowledged without an offset'}); the worker stops and replays from its last checkpoint"
+                f"({cause}); the worker stops and replays from its last checkpoint"
             )
             self._loop.call_soon_threadsafe(self._on_failure, failure)
             return
