@@ -22,7 +22,7 @@ class NotVisibleError(TidalError):
 
 
 def wait_visible(client: Client, positions: Iterable[Position], timeout_s: float) -> None:
-    """Returns when queries see the records at `positions`, searches included: a search waits for its index too.
+    """Returns when queries see the records at `positions`; searches too, which wait for their index.
 
     Raises NotVisibleError when they do not after `timeout_s`.
     """
