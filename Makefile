@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check kafka-test crash bench clean
+.PHONY: help setup demo test check kafka-test crash crash-full bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -36,6 +36,9 @@ kafka-test: setup ## integration and crash tests on a real Apache Kafka (needs J
 
 crash: setup ## the slow tests: crash and rebalance proofs on the embedded log
 	$(PYTEST) -m 'slow and not kafka'
+
+crash-full: setup ## the long crash and rebalance proofs, on the embedded log and on a real Apache Kafka
+	TIDAL_CRASH_FULL=1 $(PYTEST) -s -m slow --brokers=embedded,kafka tests/crash
 
 bench: setup ## the short form of every benchmark
 	$(BIN)/python -m benchmarks --short

@@ -38,7 +38,7 @@ def test_tables_equal_a_clean_fold_after_kills(broker: Broker, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.skipif(not FULL, reason="the full form takes minutes: make crash")
+@pytest.mark.skipif(not FULL, reason="the full form takes minutes: make crash-full")
 def test_tables_equal_a_clean_fold_after_fourteen_kills(broker: Broker, tmp_path: Path) -> None:
     """The full form: ten kills of the worker, two with the disk wiped; two of queryd; two of the log."""
     blows = [kill_worker(WORKER)] * 8 + [kill_and_wipe_worker(WORKER)] * 2 + [kill_queryd()] * 2
