@@ -68,7 +68,7 @@ def _sections(reader: TableReader) -> list[tuple[str, int, bytes]]:
 
 
 def _see(reader: TableReader) -> None:
-    reader._discovered_s = float("-inf")  # noqa: SLF001 - looks for workers now, not in half a second
+    reader._discovered_s = float("-inf")  # looks for workers now, not in half a second
     reader.catch_up()
 
 
