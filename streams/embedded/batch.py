@@ -83,7 +83,10 @@ class BatchHeader(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One record with the byte range that it fills in the (decompressed) records of its batch."""
+    """One record with the byte range that it fills in the (decompressed) records of its batch.
+
+    `value_start` is where the length of its value stands, its headers follow.
+    """
 
     offset: int
     timestamp: int
@@ -91,6 +94,7 @@ class Record(NamedTuple):
     has_value: bool
     start: int
     end: int
+    value_start: int
 
 
 def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
@@ -266,6 +270,7 @@ def parse_records(data: bytes, header: BatchHeader) -> Iterator[Record]:
                 value_length >= 0,
                 start,
                 end,
+                position,
             )
             position = end
     except IndexError as error:

@@ -8,6 +8,7 @@ Those are removed, and both files take their final names.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from streams.embedded.segment import LOG_SUFFIX, SNAPSHOT_SUFFIX, segment_path, sync_directory
 
@@ -33,6 +34,26 @@ def install(directory: Path, base_offset: int, end_offset: int) -> Path:
     clean.rename(swap)
     sync_directory(directory)
     return _finish(swap)
+
+
+class Decided(NamedTuple):
+    """A compacted file that stands for the segments with a base in [base_offset, end_offset)."""
+
+    base_offset: int
+    end_offset: int
+    path: Path
+    snapshot_path: Path
+
+
+def decided(directory: Path) -> list[Decided]:
+    """Replacements that were decided and not finished."""
+    found = []
+    for path in sorted(directory.glob("*" + _SWAP)):
+        base, end = (int(part) for part in path.stem.split("-"))
+        written, final = path.with_suffix(_CLEAN_SNAPSHOT), segment_path(directory, base)
+        snapshot = written if written.exists() else final.with_suffix(SNAPSHOT_SUFFIX)
+        found.append(Decided(base, end, path, snapshot))
+    return found
 
 
 def discard(directory: Path) -> None:

@@ -208,6 +208,18 @@ class MetadataState:
             yield TransactionChanged(transaction)
 
 
+def apply_bodies(state: MetadataState, bodies: list[bytes], path: Path) -> None:
+    """Apply what a journal holds. Raises LogFolderError for entries of another format."""
+    decoder = msgspec.msgpack.Decoder(Entry)
+    try:
+        for body in bodies:
+            state.apply(decoder.decode(body))
+    except msgspec.DecodeError as error:
+        raise LogFolderError(
+            f"{path} was written by another version of the log ({error}); use that version"
+        ) from error
+
+
 class MetadataStore:
     """The state with its journal. Entries are durable after the commit cycle that follows `append`."""
 
@@ -219,14 +231,7 @@ class MetadataStore:
 
     def load(self) -> None:
         """Read the journal. Raises LogFolderError for entries of another format."""
-        decoder = msgspec.msgpack.Decoder(Entry)
-        try:
-            for body in self._journal.load():
-                self.state.apply(decoder.decode(body))
-        except msgspec.DecodeError as error:
-            raise LogFolderError(
-                f"{self._journal.path} was written by another version of the log ({error}); use that version"
-            ) from error
+        apply_bodies(self.state, self._journal.load(), self._journal.path)
 
     def append(self, entry: Entry) -> None:
         self.state.apply(entry)

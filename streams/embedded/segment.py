@@ -317,8 +317,13 @@ def write_file_synced(path: Path, content: bytes) -> None:
 
 def read_snapshot(log_path: Path) -> Snapshot | None:
     """The snapshot of a segment, or None when it is missing, torn or of another format."""
+    return load_snapshot(log_path.with_suffix(SNAPSHOT_SUFFIX))
+
+
+def load_snapshot(path: Path) -> Snapshot | None:
+    """A snapshot by its own path, see `read_snapshot`."""
     try:
-        content = log_path.with_suffix(SNAPSHOT_SUFFIX).read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
     head = len(_SNAPSHOT_MAGIC)
