@@ -117,7 +117,7 @@ class IndexFollower(ABC):
 
     async def step(self) -> bool:
         """Index one batch or commit; False when there is nothing to do."""
-        if self._waiting or self._deletions:
+        if self._writable and (self._waiting or self._deletions):
             self._write_batch()
             await asyncio.sleep(0)
         due = time.monotonic() - self._committed_s >= self._commit_every_s
@@ -128,7 +128,7 @@ class IndexFollower(ABC):
         if not self.waiting and not self._uncommitted:
             self.searchable = self.offered
             self._ready = self._ready or self._seen is None
-        return bool(self._waiting or self._deletions)
+        return self._writable and bool(self._waiting or self._deletions)
 
     async def close(self) -> None:
         """Commit what was written and remember it."""
@@ -173,6 +173,11 @@ class IndexFollower(ABC):
         if time.monotonic() - self._saved_s > _SAVE_EVERY_S:
             self._fingerprints.save()
             self._saved_s = time.monotonic()
+
+    @property
+    def _writable(self) -> bool:
+        """Whether the index takes writes now."""
+        return True
 
     @abstractmethod
     def _open(self, *, reuse: bool) -> None: ...

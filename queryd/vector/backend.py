@@ -21,6 +21,11 @@ class VectorPoint(NamedTuple):
 class VectorBackend(Protocol):
     """Upsert, delete, query. Ids are EntityIds (u64)."""
 
+    @property
+    def writable(self) -> bool:
+        """Whether upsert and delete may be called now: not while a copy is being made."""
+        ...
+
     def upsert(self, points: Sequence[VectorPoint]) -> None: ...
 
     def delete(self, ids: Sequence[int]) -> None: ...
@@ -33,8 +38,16 @@ class VectorBackend(Protocol):
         """Make what was written durable."""
         ...
 
+    def pause_writes(self) -> None:
+        """Not writable from now on until ``optimize`` has what it needs; called in the thread that writes."""
+        ...
+
     def optimize(self) -> None:
-        """Build what makes queries fast; may take tens of seconds, queries go on meanwhile."""
+        """Build what makes queries fast; may take tens of seconds, for a thread; queries go on meanwhile."""
+        ...
+
+    def stop_optimizing(self) -> None:
+        """Let an ``optimize`` under way fail soon."""
         ...
 
     def close(self) -> None: ...

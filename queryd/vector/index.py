@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,9 +17,12 @@ from queryd.index_follower import IndexFollower
 from queryd.records import RecordReads
 from queryd.vector.backend import VectorBackend, VectorPoint, slots_text
 from queryd.vector.edge import EdgeBackend
+from queryd.vector.optimizer import VectorIndexError
 from queryd.vector.server import ServerBackend
 from schemas.model import EmbeddingSlot
 from schemas.records.entities import EntityRecord
+
+logger = logging.getLogger(__name__)
 
 LAYOUT: Final = "1"
 _OPTIMIZE_AFTER: Final = 10_000
@@ -75,6 +79,10 @@ class VectorIndex(IndexFollower):
         else:
             self._backend = EdgeBackend(self._folder, self._slots, reuse=reuse)
 
+    @property
+    def _writable(self) -> bool:
+        return self._backend is None or self._backend.writable
+
     def _fingerprint(self, record: EntityRecord) -> int | None:
         vectors = self._vectors(record)
         if record.status != "active" or not vectors:
@@ -100,16 +108,20 @@ class VectorIndex(IndexFollower):
         await asyncio.to_thread(self._backend.flush)
         if self._written >= _OPTIMIZE_AFTER and not self.waiting and self._optimizing is None:
             self._written = 0
+            self._backend.pause_writes()
             self._optimizing = asyncio.create_task(self._optimize(self._backend.optimize))
 
     async def _optimize(self, optimize: Callable[[], None]) -> None:
         try:
             await asyncio.to_thread(optimize)
+        except VectorIndexError as error:
+            logger.warning("%s", error)
         finally:
             self._optimizing = None
 
     async def _close(self) -> None:
-        if self._optimizing is not None:
+        if self._optimizing is not None and self._backend is not None:
+            self._backend.stop_optimizing()
             await self._optimizing
         if self._backend is not None:
             self._backend.close()

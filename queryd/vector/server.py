@@ -25,6 +25,10 @@ class ServerBackend:
         if not (exists and reuse):
             self._client.create_collection(COLLECTION, vectors_config=_config(slots))
 
+    @property
+    def writable(self) -> bool:
+        return True
+
     def upsert(self, points: Sequence[VectorPoint]) -> None:
         rows = [
             models.PointStruct(
@@ -55,8 +59,14 @@ class ServerBackend:
     def flush(self) -> None:
         """The server's own write-ahead log makes writes durable."""
 
+    def pause_writes(self) -> None:
+        """The server takes writes while it optimises."""
+
     def optimize(self) -> None:
         """The server optimises by itself."""
+
+    def stop_optimizing(self) -> None:
+        """Nothing is under way here."""
 
     def close(self) -> None:
         self._client.close()
