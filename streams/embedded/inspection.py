@@ -243,15 +243,19 @@ class _PartitionChecker:
             self._add(
                 NOTE, partition.directory, missing + "; a deletion was cut short, or their files are gone"
             )
+        last = _last_filled(segments)
         for number, segment in enumerate(segments):
-            self._check_base(segment)
-            self._check_segment(segment, is_last=number == len(segments) - 1)
+            self._check_base(segment, is_ahead=number > last)
+            self._check_segment(segment, is_last=number >= last)
 
     def _add(self, severity: str, where: Path, what: str) -> None:
         self.findings.append(Finding(severity, str(where), what))
 
-    def _check_base(self, segment: StoredSegment) -> None:
+    def _check_base(self, segment: StoredSegment, *, is_ahead: bool) -> None:
         base, due = segment.base_offset, self._due
+        if due is not None and is_ahead and base != due:
+            self._add(NOTE, segment.path, "is empty and ahead of the end, the next start removes it")
+            return
         if due is not None and (base < due or (base > due and self._is_exact)):
             self._add(DAMAGE, segment.path, f"begins at offset {base}, its predecessor ends at {due}")
         self._due = base
@@ -313,6 +317,12 @@ class _PartitionChecker:
         self._add(DAMAGE, segment.path, f"{lost}, they begin at offset {self._due}")
         self._due = following[1] if following[1] >= 0 else self._due
         return following[0]
+
+
+def _last_filled(segments: list[StoredSegment]) -> int:
+    """Number of the last segment with bytes; behind it are only such as a roll has just begun."""
+    sizes = [segment.path.stat().st_size for segment in segments]
+    return max((number for number, size in enumerate(sizes) if size), default=0)
 
 
 def _next_indexed(snapshot: Snapshot | None, position: int, size: int) -> tuple[int, int]:

@@ -52,7 +52,8 @@ def _body_at(content: bytes, position: int) -> bytes | None:
         return None
     magic, length, crc = _FRAME.unpack_from(content, position)
     start = position + _FRAME.size
-    if magic != _MAGIC or length > _BODY_BYTES_MAX or start + length > len(content):
+    # An empty body has checksum zero: a magic with the zeros of an unwritten block behind it looks like one.
+    if magic != _MAGIC or not 0 < length <= _BODY_BYTES_MAX or start + length > len(content):
         return None
     body = content[start : start + length]
     return body if crc32c(body) == crc else None

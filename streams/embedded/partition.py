@@ -114,7 +114,8 @@ class PartitionLog:
             self.aborted = [entry for entry in self.aborted if self._has_marker(entry.last_offset)]
         self._open_locations: dict[int, Location] = {}
         # Segments whose names are not yet on disk; the next commit sees to it, before it acknowledges.
-        self._fresh_segments = int(recovered.is_new)
+        # One from the start: nobody knows whether the names that a killed process left are.
+        self._fresh_segments = 1
         self._unsnapshotted = 0
         self._closed_now: list[tuple[Path, bytes]] = []
         self.start_offset = max(start_offset, self.segments[0].base_offset)

@@ -36,7 +36,6 @@ class Recovered(NamedTuple):
     producers: Producers
     aborted: list[AbortedTransaction]
     lost_bytes: int
-    is_new: bool
 
 
 def recover(directory: Path, settings: LogSettings, *, gapless: bool) -> Recovered:
@@ -51,7 +50,7 @@ def recover(directory: Path, settings: LogSettings, *, gapless: bool) -> Recover
     if not bases:
         fresh = Segment(directory, 0, interval)
         fresh.create()
-        return Recovered([fresh], Producers(), [], 0, is_new=True)
+        return Recovered([fresh], Producers(), [], 0)
     segments = [Segment(directory, base, interval) for base in bases]
     snapshots = [_usable_snapshot(segment) for segment in segments]
     producers = Producers()
@@ -73,7 +72,19 @@ def recover(directory: Path, settings: LogSettings, *, gapless: bool) -> Recover
         segment.created_ms = int(segment.path.stat().st_mtime * 1000) if segment.size else 0
         if not is_last:
             segment.close()
-    return Recovered(segments, producers, aborted, lost, is_new=False)
+    _drop_ahead(segments)
+    return Recovered(segments, producers, aborted, lost)
+
+
+def _drop_ahead(segments: list[Segment]) -> None:
+    """Remove segments that were begun for records behind others that never reached the disk.
+
+    A roll makes the file at once, its bytes come after the sync of the segment before: so it is empty.
+    """
+    while (
+        len(segments) > 1 and not segments[-1].size and segments[-1].base_offset != segments[-2].next_offset
+    ):
+        segments.pop().remove()
 
 
 def _usable_snapshot(segment: Segment) -> Snapshot | None:

@@ -303,16 +303,23 @@ def write_snapshot(log_path: Path, content: bytes) -> None:
     """Put a snapshot beside its segment. A torn one is recognised by its checksum, so no sync is needed."""
     target = log_path.with_suffix(SNAPSHOT_SUFFIX)
     scratch = target.with_suffix(SNAPSHOT_SUFFIX + ".new")
-    scratch.write_bytes(content)
+    _write_file(scratch, content, synced=False)
     scratch.replace(target)
 
 
 def write_file_synced(path: Path, content: bytes) -> None:
     """Write a file so that its content is on disk on return; its name is not yet."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    _write_file(path, content, synced=True)
+
+
+def _write_file(path: Path, content: bytes, *, synced: bool) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        write_fully(fd, [content])
+        if synced:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def read_snapshot(log_path: Path) -> Snapshot | None:

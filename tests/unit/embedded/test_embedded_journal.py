@@ -177,3 +177,8 @@ async def test_what_comes_during_a_cycle_waits_for_the_next(tmp_path: Path) -> N
     commit.after(lambda: order.append("first"))
     await commit.close()
     assert order == ["begin", "finish", "first", "begin", "finish", "second"]
+
+
+def test_a_magic_with_zeros_behind_it_is_a_torn_tail() -> None:
+    whole = frame(b"entry")
+    assert read_frames(whole + frame(b"lost")[:4] + bytes(60)) == ([b"entry"], 0, 64)

@@ -189,3 +189,16 @@ def test_the_last_read_ends_at_the_last_batch(tmp_path: Path) -> None:
     under_test = LogUnderTest(tmp_path)
     fill(under_test, 3)
     assert last_header(under_test.log.read(0, 1 << 20, committed=False)).next_offset == 3
+
+
+def test_a_segment_begun_ahead_of_lost_records_leaves_no_hole(tmp_path: Path) -> None:
+    config = {"segment.bytes": "2000"}
+    under_test = LogUnderTest(tmp_path, config)
+    values = fill(under_test, 10)
+    # A roll makes its file at once; the process ends before anything of this cycle is written.
+    while len(under_test.log.segments) == 1:
+        under_test.append_only(one(b"lost" + b"x" * 200))
+    again = LogUnderTest(tmp_path, config)
+    assert again.log.end_offset == 10
+    assert again.append(one(b"next")) == 10
+    assert [row.value for row in again.read_all()] == [*values, b"next"]
