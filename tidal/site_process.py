@@ -29,7 +29,7 @@ class SiteProcess:
     """Runs `tidal up` on a data folder while the context is open, on free ports unless told otherwise.
 
     In a session of its own, so that Ctrl-C in a terminal reaches only the program that started it, and that
-    can stop the site in order. What it prints goes to `up.log` in the data folder.
+    can stop the site in order; it ends with that program, however that ends. What it prints goes to `up.log` in the data folder.
     """
 
     def __init__(self, data: Path, *options: str) -> None:
@@ -41,7 +41,16 @@ class SiteProcess:
     def __enter__(self) -> Endpoints:
         """Starts it and returns when it is ready; raises SiteProcessError, with its last words, if not."""
         self._data.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "tidal", "up", "--data", str(self._data)]
+        command = [
+            sys.executable,
+            "-m",
+            "tidal",
+            "up",
+            "--data",
+            str(self._data),
+            "--parent",
+            str(os.getpid()),
+        ]
         free_ports = ["--http", "127.0.0.1:0", "--log", "127.0.0.1:0"]
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command

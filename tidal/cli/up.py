@@ -13,7 +13,9 @@ import typer
 
 from queryd.http.access import check_exposure
 from schemas.settings import Settings
+from tidal.child_process import die_with_parent
 from tidal.cli.addresses import parse_address
+from tidal.cli.child_options import ParentOption
 from tidal.cli.failure import CommandError
 from tidal.cli.keys import keys_of
 from tidal.cli.output import say
@@ -62,8 +64,10 @@ def up(
     queryds: Annotated[
         int, typer.Option("--queryds", min=1, max=64, help="queryd processes, on one port.")
     ] = 1,
+    parent: ParentOption = None,
 ) -> None:
     """Run everything: the embedded log, topics, workers and queryd, each a supervised process."""
+    die_with_parent(parent)
     settings = effective_settings(
         {
             "site": {"data_dir": _text(data), "brokers": brokers, "schema": _text(schema)},
