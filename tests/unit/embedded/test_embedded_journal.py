@@ -26,7 +26,7 @@ from streams.embedded.metadata import (
 from streams.embedded.transactions import PendingOffset, Transaction, TransactionState
 from tests.unit.embedded.support import ManualCommit
 
-BODIES = [b"one", b"two" * 100, b"", b"four"]
+BODIES = [b"one", b"two" * 100, b"four"]
 
 
 def test_frames_come_back() -> None:
