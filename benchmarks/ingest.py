@@ -39,10 +39,11 @@ from benchmarks.site import (
     publish_records,
 )
 from benchmarks.traffic import Traffic
-from schemas.default import default_schema
+from schemas.loading import default_document
 from streams.topics import ITEMS, SIGNALS, USERS
 
 WORKER: Final = "worker-0"
+SCHEMA_FILE: Final = "schema.json"
 ACQUIRED: Final = re.compile(r"partition \d+: \w+ \(checkpoint ")
 RESTORED: Final = re.compile(r"restored (?P<rows>\d+) rows in (?P<seconds>[\d.]+) s")
 
@@ -71,6 +72,7 @@ def main() -> None:
     options.add_argument("--events", type=int, default=2_000_000)
     options.add_argument("--users", type=int, default=50_000)
     options.add_argument("--items", type=int, default=20_000)
+    options.add_argument("--dim", type=int, default=64, help="dimensions of the items' vectors")
     options.add_argument("--form", choices=("columnar", "json", "both"), default="both")
     chosen = options.parse_args()
     events = 300_000 if chosen.short else chosen.events
@@ -82,20 +84,24 @@ def main() -> None:
     rows, notes = [], []
     for form, (publish, count) in forms.items():
         if chosen.form in (form, "both"):
-            row, restored = measure(form, publish, count, users, items)
+            row, restored = measure(form, publish, count, users, items, chosen.dim)
             rows.append(row)
             notes.append(f"{form}: {restored}")
-    command = f"python -m benchmarks.ingest --events {events} --users {users} --items {items}"
+    command = (
+        f"python -m benchmarks.ingest --events {events} --users {users} --items {items} --dim {chosen.dim}"
+    )
     report(Result("ingest", command, rows, notes), chosen.json)
 
 
-def measure(form: str, publish: Publish, events: int, users: int, items: int) -> tuple[dict[str, Any], str]:
+def measure(
+    form: str, publish: Publish, events: int, users: int, items: int, dim: int
+) -> tuple[dict[str, Any], str]:
     """One row of the table, and what the restore of the tables took."""
     with tempfile.TemporaryDirectory(prefix="tidal-bench-") as scratch:
         folder = Path(scratch)
         traffic = Traffic(users, items)
         with log_with_topics(folder) as log:
-            dim = next(iter(default_schema().entities["item"].embeddings.values())).dim
+            _write_schema(folder, dim)
             publish_records(log.address, traffic, dim)
             before = _apply_records(folder, log.address)
             publish(log.address, traffic, events)
@@ -118,8 +124,17 @@ def measure(form: str, publish: Publish, events: int, users: int, items: int) ->
     return row, restored
 
 
+def _write_schema(folder: Path, dim: int) -> None:
+    """The default schema with vectors of ``dim``."""
+    document = default_document()
+    for slot in document["entities"]["item"]["embeddings"].values():
+        slot["dim"] = dim
+    (folder / SCHEMA_FILE).write_bytes(msgspec.json.encode(document))
+
+
 def _worker(folder: Path, brokers: str) -> Part:
-    return Part(folder, "worker", "--data", str(folder), "--brokers", brokers, "--name", WORKER)
+    options = ("--data", str(folder), "--brokers", brokers, "--schema", str(folder / SCHEMA_FILE))
+    return Part(folder, "worker", *options, "--name", WORKER)
 
 
 def _apply_records(folder: Path, brokers: str) -> Ends:

@@ -29,7 +29,8 @@ class SiteProcess:
     """Runs `tidal up` on a data folder while the context is open, on free ports unless told otherwise.
 
     In a session of its own, so that Ctrl-C in a terminal reaches only the program that started it, and that
-    can stop the site in order; it ends with that program, however that ends. What it prints goes to `up.log` in the data folder.
+    can stop the site in order; it ends with that program, however that ends. What it prints goes to `up.log`
+    in the data folder.
     """
 
     def __init__(self, data: Path, *options: str) -> None:
