@@ -99,7 +99,6 @@ class PartitionLog:
         self.directory = directory
         self.config = config
         self.waiters: dict[Callable[[], None], None] = {}
-        self.compacting = False
         self.retired = False
         self._settings = settings
         self._commit = commit

@@ -24,7 +24,7 @@ from streams.embedded.topics import Topics
 from tests.unit.embedded.power_cut import DROP, KEEP, TEAR, Disk
 from tests.unit.embedded.support import ManualCommit, Row, last_header, make_batch, rows
 
-SETTINGS = LogSettings(index_interval_bytes=200, checkpoint_bytes=900, journal_bytes=700)
+SETTINGS = LogSettings(index_interval_bytes=200, checkpoint_bytes=900, journal_bytes=250)
 TOPICS = {
     "events": (2, {"segment.bytes": "1500"}),
     "rows": (1, {"segment.bytes": "1024", "cleanup.policy": "compact", "delete.retention.ms": "0"}),
