@@ -18,6 +18,10 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     rest_per_run: float = 4.0
     interval_max_s: float = 10.0
 
+    def rest_s(self, run_s: float) -> float:
+        """How long to rest after a run that took ``run_s``."""
+        return min(max(self.interval_min_s, run_s * self.rest_per_run), self.interval_max_s)
+
 
 FLUSH_PACE = Pace(interval_min_s=0.020)
 """20 ms keeps acknowledged-to-visible far below 100 ms; a flush of a few rows takes about 1 ms."""
@@ -39,8 +43,7 @@ class Cadence:
         """How long from ``now_s`` until the next run may start, 0 if it may at once."""
         return max(0.0, self._due_s - now_s)
 
-    def ran(self, started_s: float, ended_s: float) -> None:
-        """Record a run."""
-        self.last_run_s = ended_s - started_s
-        rest_s = max(self._pace.interval_min_s, self.last_run_s * self._pace.rest_per_run)
-        self._due_s = ended_s + min(rest_s, self._pace.interval_max_s)
+    def ran(self, ended_s: float, run_s: float) -> None:
+        """Record a run that took ``run_s``: elapsed time, or the CPU time that it took from other work."""
+        self.last_run_s = run_s
+        self._due_s = ended_s + self._pace.rest_s(run_s)
