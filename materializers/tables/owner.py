@@ -444,6 +444,8 @@ class TableOwner:
                 logger.warning("partition %d: acquiring failed (%s); trying again", partition, error)
             else:
                 return
+            finally:  # also when a rebalance took the partition away: nobody must wait for its restore
+                self.restores.pop(partition, None)
             await asyncio.sleep(_RETRY_S)
 
     async def _acquire(self, partition: int, epoch: int) -> None:
@@ -457,7 +459,6 @@ class TableOwner:
             raise
         state.ready = True
         self._partitions[partition] = state
-        self.restores.pop(partition, None)
         self._announce(state, owned=True)
         await self._resume(state)
 
