@@ -55,6 +55,7 @@ def default_registry() -> MaterializerRegistry:
     """Every view of the engine."""
     from materializers.views import (
         cohort_signals,
+        edges,
         entities,
         global_signals,
         preference,
@@ -70,5 +71,6 @@ def default_registry() -> MaterializerRegistry:
             global_signals.VIEW,
             cohort_signals.VIEW,
             entities.VIEW,
+            edges.VIEW,
         )
     )

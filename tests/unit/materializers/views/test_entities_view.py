@@ -1,4 +1,4 @@
-"""Entities and explicit edges: the last write by log order wins, a null record deletes."""
+"""Entities: the last write by log order wins, a null record deletes."""
 
 from __future__ import annotations
 
@@ -7,21 +7,16 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from materializers.batches import EdgeWrite, EntityBatch, EntityWrite
+from materializers.batches import EntityBatch, EntityWrite
 from materializers.rows.entities import (
-    EdgeChange,
     EntityChange,
-    decode_edge,
-    decode_edge_changes,
     decode_entity_changes,
     decode_entity_row,
-    edge_range,
     entity_key,
 )
 from materializers.views.entities import VIEW
 from schemas.records.edge_key import edge_key
-from schemas.records.entities import EdgeRecord, EntityRecord
-from tests.memory_rows import MemoryRows
+from schemas.records.entities import EntityRecord
 from tests.oracle import LogRecord, fold
 from tests.view_harness import Partition, flush, small_schema
 
@@ -79,37 +74,6 @@ def test_records_and_feed_equal_the_fold(log: list[tuple[str, str, str | None, b
             stored = decode_entity_row(row)
             assert (stored.id, stored.status, stored.raw) == (name, "archived", expected.raw)
             assert (told.raw, told.offset) == (expected.raw, stored.offset)
-
-
-def edges_of(rows: MemoryRows, name: str, *, outgoing: bool) -> list[tuple[str, str, float, int]]:
-    found = rows.scan("edges", *edge_range(name, "follows", outgoing=outgoing))
-    stored = [decode_edge(value) for _, value in found]
-    return sorted((edge.source, edge.target, edge.weight, edge.ts_ms) for edge in stored)
-
-
-def test_an_edge_is_found_from_both_ends_until_it_is_deleted() -> None:
-    partition = Partition(SCHEMA)
-    view = VIEW.build(partition.context())
-    follow = EdgeRecord("follows", "u", "c", weight=0.5, ts_ms=77)
-    view.on_batch(
-        EntityBatch(
-            "edge",
-            [
-                EdgeWrite(0, 5, "follows", "u", "c", follow),
-                EdgeWrite(1, 6, "follows", "u", "d", EdgeRecord("follows", "u", "d")),
-                EdgeWrite(2, 7, "blocks", "u", "c", EdgeRecord("blocks", "u", "c")),
-            ],
-        )
-    )
-    flush(view, partition.rows)
-    assert edges_of(partition.rows, "u", outgoing=True) == [("u", "c", 0.5, 77), ("u", "d", 1.0, 6)]
-    assert edges_of(partition.rows, "c", outgoing=False) == [("u", "c", 0.5, 77)]
-    view.on_batch(EntityBatch("edge", [EdgeWrite(3, 8, "follows", "u", "c", None)]))
-    flush(view, partition.rows)
-    assert edges_of(partition.rows, "u", outgoing=True) == [("u", "d", 1.0, 6)]
-    assert edges_of(partition.rows, "c", outgoing=False) == []
-    changes = decode_edge_changes(partition.rows.fed[-1][1])
-    assert changes == [EdgeChange("follows", "u", "c", 3, 8, None)]
 
 
 def test_the_oracle_folds_edges() -> None:
