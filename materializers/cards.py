@@ -115,6 +115,8 @@ class ItemCards:
         self._size = 1
         self._changed: set[int] = set()
         self._next_offsets: dict[int, int] = {}
+        self.version = 0
+        """Another one whenever ``next_offsets`` are others."""
         self._journal = "cards-0.log"
         self._journal_bytes = 0
         self._entries = 0
@@ -144,11 +146,14 @@ class ItemCards:
         for write in fresh:
             self._write(write)
         self._next_offsets[partition] = fresh[-1].offset + 1
+        self.version += 1
         return self._item[before : self._size].copy()
 
     def advance(self, partition: int, next_offset: int) -> None:
         """Records up to ``next_offset`` were read and held no valid item."""
-        self._next_offsets[partition] = max(next_offset, self._next_offsets.get(partition, 0))
+        if next_offset > self._next_offsets.get(partition, 0):
+            self._next_offsets[partition] = next_offset
+            self.version += 1
 
     def cards(self, items: U32) -> U32:
         """Cards of item wids u32[n]; 0 where no record has arrived."""

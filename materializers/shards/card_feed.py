@@ -27,10 +27,18 @@ from streams.whole_topic import Record, WholeTopicReader
 
 logger = logging.getLogger(__name__)
 
+_Waiting = tuple[int, int, EntityWrite | None]
+"""Partition, offset, and what the record says, None if it is refused."""
+
 _POLL_S: Final = 0.2
 _RECORDS_AT_ONCE: Final = 500
 """Decoding an embedding of 384 dimensions takes about 50 us: this bounds one stop of the event loop to 25
 ms.
+"""
+_ADVANCE_EVERY_S: Final = 0.2
+_WAITING_MAX: Final = 2_000
+"""Each advance may cost every user partition a row of ``card_positions``, so records are taken in together;
+but setting 2,000 cards stops the event loop for 20 ms.
 """
 _SAVE_EVERY_S: Final = 30.0
 
@@ -54,15 +62,16 @@ class CardFeed:
     """Applies item records to the cards."""
 
     def __init__(
-        self, cards: ItemCards, reader: WholeTopicReader, schema: Schema, on_arrival: Callable[[], None]
+        self, cards: ItemCards, reader: WholeTopicReader, schema: Schema, on_turn: Callable[[], None]
     ) -> None:
-        """``on_arrival`` is called on the event loop when items got their first record."""
+        """``on_turn`` is called on the event loop a few times a second, also after the cards advanced."""
         self._cards = cards
         self._reader = reader
         self._schema = schema
-        self._on_arrival = on_arrival
-        self._saved_s = time.monotonic()
+        self._on_turn = on_turn
+        self._saved_s = self._advanced_s = time.monotonic()
         self._unsaved = False
+        self._waiting: list[_Waiting] = []
 
     def catch_up(self, wanted: Callable[[], bool]) -> None:
         """Read to the present end of the topic while ``wanted`` says yes. Blocks, so in a thread; call it
@@ -70,7 +79,8 @@ class CardFeed:
         """
         started_s = time.monotonic()
         while not self._reader.caught_up and wanted():
-            self._apply(self._reader.poll(_POLL_S))
+            self._take(self._reader.poll(_POLL_S))
+            self._advance()
         self._save()
         logger.info("%d item cards after %.1f s", len(self._cards), time.monotonic() - started_s)
 
@@ -78,12 +88,11 @@ class CardFeed:
         """Keep up until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            records = await loop.run_in_executor(None, self._reader.poll, _POLL_S, _RECORDS_AT_ONCE)
-            before = len(self._cards)
-            if records:
-                self._apply(records)
-            if len(self._cards) > before:
-                self._on_arrival()
+            self._take(await loop.run_in_executor(None, self._reader.poll, self._wait_s(), _RECORDS_AT_ONCE))
+            if self._waiting and (not self._wait_s() or len(self._waiting) >= _WAITING_MAX):
+                self._advance()
+            # Also without news: a partition that was just acquired may wait for what the cards have long had.
+            self._on_turn()
             if self._unsaved and time.monotonic() - self._saved_s > _SAVE_EVERY_S:
                 self._save()
 
@@ -96,16 +105,28 @@ class CardFeed:
         self._cards.save()
         self._saved_s, self._unsaved = time.monotonic(), False
 
-    def _apply(self, records: list[Record]) -> None:
-        for partition, group in groupby(sorted(records, key=lambda row: row[0]), key=lambda row: row[0]):
+    def _wait_s(self) -> float:
+        """How long until the cards may advance; a whole interval if nothing waits for that."""
+        due_s = self._advanced_s + _ADVANCE_EVERY_S - time.monotonic()
+        return max(0.0, due_s) if self._waiting else _POLL_S
+
+    def _take(self, records: list[Record]) -> None:
+        """Decode, and let wait."""
+        self._waiting.extend((record[0], record[1], self._write_of(record)) for record in records)
+
+    def _advance(self) -> None:
+        """Apply what waits, each partition in order."""
+        for partition, group in groupby(sorted(self._waiting, key=_place), key=lambda row: row[0]):
             rows = list(group)
-            for write in filter(None, map(self._write_of, rows)):
+            for write in (write for _, _, write in rows if write is not None):
                 try:
                     self._cards.apply(partition, [write])
                 except IdCollisionError as error:
                     logger.warning("%s", error)
             self._cards.advance(partition, rows[-1][1] + 1)
-        self._unsaved = self._unsaved or bool(records)
+        self._unsaved = self._unsaved or bool(self._waiting)
+        self._waiting.clear()
+        self._advanced_s = time.monotonic()
 
     def _write_of(self, record: Record) -> EntityWrite | None:
         _, offset, timestamp_ms, key, value = record
@@ -115,3 +136,7 @@ class CardFeed:
         except RecordError:  # the entity shard of its partition sends it to the dead letters
             return None
         return EntityWrite(offset, timestamp_ms, name, entity)
+
+
+def _place(waiting: _Waiting) -> tuple[int, int]:
+    return waiting[:2]

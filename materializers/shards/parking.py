@@ -1,11 +1,7 @@
-"""Events that wait for their item's record, and the offset at which each such record became visible.
+"""Events that wait for their item's record.
 
-Two topics have no common order, so the partition makes one: events on an item without a card are parked;
-when the card is first seen, with ``a`` the last applied offset of ``tidal.signals``, they are applied *at*
-``a``, in log order, and the row ``arrivals[item] = a`` is written in the same flush. The serial order is
-then known: the event at offset ``o`` is applied at ``o`` if ``o > a``, else at ``a``. An item without a row
-in ``arrivals`` had nothing parked: each of its events is applied at its own offset, unless its rows in
-``parked`` say that it waits.
+They are applied, in log order, when the partition first folds with a card of the item; ``card_positions``
+says when that was.
 """
 
 from __future__ import annotations
@@ -24,9 +20,7 @@ from schemas.keys import row_key
 from schemas.model import Schema
 
 PARKED_TABLE: Final = TableSpec("parked", "[item][tag][number u64] -> the event", bloom=False)
-ARRIVALS_TABLE: Final = TableSpec("arrivals", "[item][tag] -> offset, item id", bloom=False)
 PARKED_TAG: Final = 7
-ARRIVAL_TAG: Final = 8
 
 
 class ParkedRow(msgspec.Struct, frozen=True, array_like=True):
@@ -41,13 +35,6 @@ class ParkedRow(msgspec.Struct, frozen=True, array_like=True):
     record_ts_ms: int
 
 
-class ArrivalRow(msgspec.Struct, frozen=True, array_like=True):
-    """``offset``: of the user partition, through which the item's events had been parked."""
-
-    offset: int
-    item: str
-
-
 class _Parked(NamedTuple):
     number: int
     offset: int
@@ -60,23 +47,14 @@ class _Parked(NamedTuple):
 
 _encode = msgspec.msgpack.Encoder().encode
 _parked_decoder = msgspec.msgpack.Decoder(ParkedRow)
-_arrival_decoder = msgspec.msgpack.Decoder(ArrivalRow)
 
 
 def decode_parked(row: bytes) -> ParkedRow:
     return _parked_decoder.decode(row)
 
 
-def decode_arrival(row: bytes) -> ArrivalRow:
-    return _arrival_decoder.decode(row)
-
-
 def parked_key(item: str, number: int) -> bytes:
     return row_key(entity_id(item), PARKED_TAG, number.to_bytes(8, "big"))
-
-
-def arrival_key(item: str) -> bytes:
-    return row_key(entity_id(item), ARRIVAL_TAG)
 
 
 class Parking:
@@ -93,7 +71,6 @@ class Parking:
         self._number = 0
         self._unwritten: list[tuple[int, _Parked]] = []
         self._left: list[bytes] = []
-        self._arrived: dict[int, int] = {}
         self.refused = 0
 
     def __len__(self) -> int:
@@ -126,15 +103,12 @@ class Parking:
             self._unwritten.append((item, parked))
             self._size += 1
 
-    def release(self, items: npt.NDArray[np.uint32], applied: int) -> Events:
-        """The events of ``items``, whose cards have come, in log order; they are applied at offset
-        ``applied``.
-        """
+    def release(self, items: npt.NDArray[np.uint32]) -> Events:
+        """The events of ``items``, whose cards have come, in log order."""
         released: list[tuple[int, _Parked]] = []
         for item in items.tolist():
             parked = self._waiting.pop(item)
             released.extend((item, each) for each in parked)
-            self._arrived[item] = applied
         self._size -= len(released)
         unwritten = {parked.number for _, parked in self._unwritten}
         gone = {parked.number for _, parked in released}
@@ -152,18 +126,14 @@ class Parking:
         return {"parked_number": self._number, "parked_refused": self.refused}
 
     def flush(self, writer: RowWriter) -> None:
-        """Write what was parked, what has left and what has arrived since the last call."""
+        """Write what was parked and what has left since the last call."""
         for key in self._left:
             writer.delete(PARKED_TABLE.name, key)
         for item_wid, parked in self._unwritten:
             item = self._items.string(item_wid)
             writer.put(PARKED_TABLE.name, parked_key(item, parked.number), _encode(self._row(item, parked)))
-        for item_wid, offset in self._arrived.items():
-            item = self._items.string(item_wid)
-            writer.put(ARRIVALS_TABLE.name, arrival_key(item), _encode(ArrivalRow(offset, item)))
         self._left.clear()
         self._unwritten.clear()
-        self._arrived.clear()
 
     def restore(self, reader: RowReader, counters: dict[str, int]) -> None:
         self._number = counters.get("parked_number", 0)

@@ -17,10 +17,11 @@ import numpy.typing as npt
 from materializers.batches import CardedEvents, UserBatch
 from materializers.interner import IdCollisionError, Interner
 from materializers.materializer import RowReader, RowWriter, Scope, TableSpec
+from materializers.shards.card_positions import CARD_POSITIONS_TABLE, CardHistory
 from materializers.shards.context import WorkerContext
 from materializers.shards.dedup import DEDUP_TABLE, DedupHorizon, digests_of
 from materializers.shards.events import Events, join
-from materializers.shards.parking import ARRIVALS_TABLE, PARKED_TABLE, Parking
+from materializers.shards.parking import PARKED_TABLE, Parking
 from materializers.shards.rejects import REJECT_COUNTS_TABLE, Rejects
 from materializers.shards.user_profiles import (
     USER_IDS_TABLE,
@@ -50,7 +51,7 @@ Flags = npt.NDArray[np.bool_]
 USER_SHARD_TABLES: Final[tuple[TableSpec, ...]] = (
     DEDUP_TABLE,
     PARKED_TABLE,
-    ARRIVALS_TABLE,
+    CARD_POSITIONS_TABLE,
     REJECT_COUNTS_TABLE,
     USER_PROFILES_TABLE,
     USER_IDS_TABLE,
@@ -100,6 +101,7 @@ class UserShard:
         self._applied = -1
         self._rerouted_hw: dict[int, int] = {}
         self._cards_seen = -1
+        self._card_history = CardHistory()
         self.counters = UserCounters()
 
     def applied(self, topic: str) -> int:
@@ -128,6 +130,8 @@ class UserShard:
 
     def wake(self) -> int:
         """Apply parked events whose cards have come since the last batch; how many."""
+        if not self.parked or self._cards_seen == self._context.cards.version:
+            return 0
         return self._fold_views(_no_events(), np.empty(0, dtype=np.uint32))
 
     def flush(self, writer: RowWriter) -> ShardMeta:
@@ -135,12 +139,13 @@ class UserShard:
             view.checkpoint(writer)
         self._dedup.flush(writer)
         self._parking.flush(writer)
+        self._card_history.flush(writer)
         self._profiles.flush(writer)
         self._rejects.flush(writer)
         return ShardMeta(
             applied={SIGNALS: self._applied},
             rerouted_hw=dict(self._rerouted_hw),
-            counters=self._dedup.counters() | self._parking.counters(),
+            counters=self._dedup.counters() | self._parking.counters() | self._card_history.counters(),
         )
 
     def take_letters(self) -> list[Letter]:
@@ -151,6 +156,7 @@ class UserShard:
         self._rerouted_hw = dict(meta.rerouted_hw)
         self._dedup.restore(reader, meta.counters)
         self._parking.restore(reader, meta.counters)
+        self._card_history.restore(meta.counters)
         self._rejects.restore(reader)
         for view in self._views:
             view.restore(reader)
@@ -333,8 +339,8 @@ class UserShard:
     def _carded(self, events: Events) -> CardedEvents:
         """Parked events whose cards have come, then the batch's events with a card; the others are parked."""
         cards = self._context.cards
-        released = self._release()
         wanted = np.flatnonzero(self._needs_card[events.signal] & (events.user != Interner.NONE))
+        released = self._release() if len(wanted) or self.parked else _no_events()
         known = cards.cards(events.item[wanted]) != cards.NONE
         if not known.all():
             self._parking.park(events.take(wanted[~known]))
@@ -359,13 +365,15 @@ class UserShard:
         )
 
     def _release(self) -> Events:
+        """The events whose cards have come since the last call, which notes what cards are seen from here."""
         cards = self._context.cards
-        if not len(self._parking) or len(cards) == self._cards_seen:
+        if cards.version == self._cards_seen:
             return _no_events()
-        self._cards_seen = len(cards)
+        self._cards_seen = cards.version
+        self._card_history.note(self._applied, cards.next_offsets)
         waiting = self._parking.items
         arrived = waiting[cards.cards(waiting) != cards.NONE]
-        return self._parking.release(arrived, self._applied) if len(arrived) else _no_events()
+        return self._parking.release(arrived) if len(arrived) else _no_events()
 
 
 def _no_events() -> Events:

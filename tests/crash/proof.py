@@ -124,7 +124,7 @@ class Proof:
             ("changelog", rows_in_changelog(self.broker.bootstrap, changelogs)),
         ):
             tables = logical(rows, self.schema)
-            clean = fold(log, self.schema, partitions=PARTITIONS, arrivals=tables.arrivals)
+            clean = fold(log, self.schema, partitions=PARTITIONS, card_positions=tables.card_positions)
             found = differences(tables, clean, self.schema)
             assert not found, f"seed {self.seed}: the {name} differ from the log:\n" + "\n".join(found)
         self._compare_dead_letters(log, clean)

@@ -12,7 +12,8 @@ from materializers.materializer import Scope
 from materializers.registry import default_registry
 from materializers.rows import blocks, cells, ordinals, preference, relationships, user_state
 from materializers.rows.entities import ENTITY_TAG, TABLE_OF_KIND, decode_entity_row
-from materializers.shards.parking import ARRIVALS_TABLE, PARKED_TABLE, decode_arrival, decode_parked
+from materializers.shards.card_positions import CARD_POSITIONS_TABLE, decode_card_positions
+from materializers.shards.parking import PARKED_TABLE, decode_parked
 from materializers.shards.rejects import REJECT_COUNTS_TABLE
 from materializers.tables.layout import CODE_BYTES
 from materializers.tables.meta import META_TABLE, OWNERSHIP_KEY, ShardMeta, decode_shard
@@ -40,7 +41,7 @@ class Tables:
     edges: dict[tuple[int, int, str], tuple[float, int]] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     entities: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    arrivals: dict[tuple[int, str], int] = field(default_factory=dict)
+    card_positions: dict[int, list[tuple[int, dict[int, int]]]] = field(default_factory=dict)
     waiting: int = 0
     metas: dict[tuple[int, str], ShardMeta] = field(default_factory=dict)
 
@@ -151,9 +152,10 @@ def _users(tables: Tables, partition: int, rows: Rows) -> None:
         tables.edges[user, code, edge.target] = (edge.weight, edge.updated_ms)
     for key, value in rows.get(REJECT_COUNTS_TABLE.name, {}).items():
         tables.rejects[key.decode()] += int.from_bytes(value, "big")
-    for value in rows.get(ARRIVALS_TABLE.name, {}).values():
-        arrival = decode_arrival(value)
-        tables.arrivals[partition, arrival.item] = arrival.offset
+    history = [
+        decode_card_positions(row) for _, row in sorted(rows.get(CARD_POSITIONS_TABLE.name, {}).items())
+    ]
+    tables.card_positions[partition] = [(row.applied, row.next_offsets) for row in history]
     tables.waiting += len([decode_parked(value) for value in rows.get(PARKED_TABLE.name, {}).values()])
 
 

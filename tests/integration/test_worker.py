@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from materializers.materializer import Materializer, PartitionContext, RowReader, RowWriter, Scope, View
 from materializers.registry import MaterializerRegistry
 from materializers.rows import cells
-from materializers.shards.parking import arrival_key
+from materializers.shards.card_positions import decode_card_positions
 from materializers.tables.reader import TableReader
 from materializers.worker import Worker, WorkerConfig
 from schemas.default import default_schema
@@ -142,7 +142,8 @@ def test_an_item_that_comes_late_is_applied_to_what_waited(site: Site) -> None:
 
     def arrived() -> bool:
         reader.catch_up()
-        return reader.get_many("arrivals", [(home, arrival_key("late"))])[0] is not None
+        history = [decode_card_positions(row) for _, row in reader.scan("card_positions", home)]
+        return any(row.next_offsets.get(item, 0) for row in history)
 
     _until(arrived, site.tail(NAME))
     assert len(list(reader.scan("relationships", home))) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import NamedTuple
 
 from schemas.errors import RecordError
@@ -13,17 +14,28 @@ from tests.oracle.records import KIND_OF_TOPIC, RELATIONSHIPS, LogRecord, Reject
 EdgeName = tuple[str, str, str]
 
 
+class ItemVersion(NamedTuple):
+    """One write of an item; ``record`` None deletes it."""
+
+    partition: int
+    offset: int
+    record: EntityRecord | None
+
+
 class Entities(NamedTuple):
-    """``records`` by kind and id, ``edges`` by (type, source, target)."""
+    """``records`` by kind and id, ``edges`` by (type, source, target); every write of each item in log
+    order.
+    """
 
     records: dict[str, dict[str, EntityRecord]]
     edges: dict[EdgeName, EdgeRecord]
     rejects: list[Reject]
+    item_versions: dict[str, list[ItemVersion]]
 
 
 def fold_entities(log: list[LogRecord], schema: Schema) -> Entities:
     """The last valid write of each key wins; a null value deletes."""
-    entities = Entities({kind: {} for kind in KIND_OF_TOPIC.values()}, {}, [])
+    entities = Entities({kind: {} for kind in KIND_OF_TOPIC.values()}, {}, [], defaultdict(list))
     for topic, kind in KIND_OF_TOPIC.items():
         for record in in_log_order(log, topic):
             try:
@@ -31,8 +43,12 @@ def fold_entities(log: list[LogRecord], schema: Schema) -> Entities:
             except RecordError as error:
                 entities.rejects.append(_reject(record, error))
                 continue
+            name = parse_entity_key(record.key or b"")
+            if kind == "item":
+                version = ItemVersion(record.partition, record.offset, written)
+                entities.item_versions[name].append(version)
             if written is None:
-                entities.records[kind].pop(parse_entity_key(record.key or b""), None)
+                entities.records[kind].pop(name, None)
             else:
                 entities.records[kind][written.id] = written
     for record in in_log_order(log, RELATIONSHIPS):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from schemas.records.entities import EntityRecord
 from schemas.records.rekeyed import decode_rekeyed
 from streams.partitioner import partition_for
 from tests.oracle.dedup import Horizon
-from tests.oracle.entities import EdgeName, fold_entities
+from tests.oracle.entities import EdgeName, ItemVersion, fold_entities
 from tests.oracle.records import SIGNALS, Event, LogRecord, Reject, events_of, in_log_order
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
@@ -24,9 +25,9 @@ MICRO = 1_000_000
 LONG_RATE, SHORT_RATE = (1.0, 0.05, 20.0), (1.0, 0.5, 5.0)  # η₀, η_min, τ
 CANCELLED_SHARE = 1e-3
 
-Arrivals = Mapping[tuple[int, str], int]
-"""(user partition, item) -> the last offset that the partition had applied when the item's record became
-visible to it; events of the item up to there waited for it."""
+CardPositions = Mapping[int, Sequence[tuple[int, Mapping[int, int]]]]
+"""User partition -> (last offset applied, by partition of ``tidal.items`` the first offset not seen), in the
+order in which the partition went on to fold with those items' records."""
 
 
 class Preference(NamedTuple):
@@ -53,7 +54,8 @@ class CleanFold:
     rejects: list[Reject] = field(default_factory=list)
     entities: dict[str, dict[str, EntityRecord]] = field(default_factory=dict)
     edges: dict[EdgeName, object] = field(default_factory=dict)
-    arrivals: Arrivals | None = None
+    item_versions: Mapping[str, Sequence[ItemVersion]] = field(default_factory=dict)
+    card_positions: CardPositions | None = None
     _by_cell: dict[tuple[str, str], list[Event]] = field(default_factory=lambda: defaultdict(list))
     _by_user: dict[str, list[Event]] = field(default_factory=lambda: defaultdict(list))
 
@@ -137,9 +139,9 @@ class CleanFold:
         items: set[str] = set()
         for event in self._by_user.get(user, []):
             signal = self.schema.signals[event.kind]
-            if signal.clears == state:
+            if state in signal.clears:
                 items.discard(event.item)
-            if signal.state == state:
+            if state in signal.state:
                 items.add(event.item)
         return items
 
@@ -148,8 +150,8 @@ class CleanFold:
         long: list[float] | None = None
         short: list[float] | None = None
         updates = 0
-        for event in self._applied(user):
-            vector = self.entities["item"][event.item].embeddings.get(slot)
+        for event, item in self._applied(user):
+            vector = item.embeddings.get(slot)
             strength = self.schema.signals[event.kind].preference * (event.weight / MICRO)
             if vector is None or strength == 0.0:
                 continue
@@ -165,9 +167,9 @@ class CleanFold:
         """The weight of an implicit edge; None when no event moved it."""
         half_life_ms = self.schema.relationships[type_name].half_life_ms
         edge: Edge | None = None
-        for event in self._applied(user):
+        for event, item in self._applied(user):
             delta = self.schema.signals[event.kind].relationship.get(type_name, 0.0)
-            if delta == 0.0 or self.entities["item"][event.item].creator != target:
+            if delta == 0.0 or item.creator != target:
                 continue
             before = edge or Edge(0.0, event.ts_ms)
             kept = before.weight * _left(event.ts_ms - before.updated_ms, half_life_ms)
@@ -175,20 +177,36 @@ class CleanFold:
             edge = Edge(min(1.0, max(0.0, kept + added)), max(before.updated_ms, event.ts_ms))
         return edge
 
-    def _applied(self, user: str) -> list[Event]:
-        """The user's events on items with a record, in the serial order of the run.
+    def _applied(self, user: str) -> list[tuple[Event, EntityRecord]]:
+        """The user's events with the record of the item that each saw, in the serial order of the run.
 
-        An event that came before its item's record waits, and is applied at the place where that became
-        visible, after the event that stands there.
+        An event that came before its item's record waits, and is applied where that became visible, before
+        the events that follow. Without positions every event saw its item's last record.
         """
-        known = [event for event in self._by_user.get(user, []) if event.item in self.entities["item"]]
-        arrivals = self.arrivals or {}
+        events = self._by_user.get(user, []) if user else []
+        if self.card_positions is None:
+            items = self.entities["item"]
+            return [(event, items[event.item]) for event in events if event.item in items]
+        placed = [(place, event, item) for event in events for place, item in self._places(event)]
+        placed.sort(key=lambda one: one[0])
+        return [(event, item) for _, event, item in placed if item is not None]
 
-        def place(event: Event) -> tuple[int, bool]:
-            arrived = arrivals.get((event.partition, event.item), -1)
-            return max(event.offset, arrived), event.offset <= arrived
-
-        return sorted(known, key=place) if user else []
+    def _places(self, event: Event) -> Iterator[tuple[tuple[int, bool, int], EntityRecord | None]]:
+        """Where the event was applied (which cards, whether it had not waited, its own offset), and the
+        item's record there, None if it was deleted; nothing if it waits still.
+        """
+        assert self.card_positions is not None
+        history = self.card_positions.get(event.partition, ())
+        seen = max(0, bisect_left(history, event.offset, key=lambda row: row[0]) - 1)
+        for number in range(seen, len(history)):
+            known = [
+                version
+                for version in self.item_versions.get(event.item, ())
+                if version.offset < history[number][1].get(version.partition, 0)
+            ]
+            if known:
+                yield (number, number == seen, event.offset), known[-1].record
+                return
 
     def _within(self, item: str, signal: str, window: str, now_ms: int) -> list[Event]:
         events = self._by_cell.get((item, signal), [])
@@ -204,7 +222,7 @@ def fold(
     schema: Schema,
     *,
     partitions: int | None = None,
-    arrivals: Arrivals | None = None,
+    card_positions: CardPositions | None = None,
 ) -> CleanFold:
     """Fold a log.
 
@@ -212,11 +230,17 @@ def fold(
         records: any order; each topic is folded by partition and offset.
         partitions: of ``tidal.signals``. An event on a partition that is not its user's then counts where
             the engine re-routed it to; None takes every event where it stands.
-        arrivals: when items became visible to user partitions; None = before every event.
+        card_positions: which item records user partitions saw when; None = the last ones, always.
     """
     log = list(records)
     entities = fold_entities(log, schema)
-    result = CleanFold(schema, entities=entities.records, edges=dict(entities.edges), arrivals=arrivals)
+    result = CleanFold(
+        schema,
+        entities=entities.records,
+        edges=dict(entities.edges),
+        item_versions=entities.item_versions,
+        card_positions=card_positions,
+    )
     result.rejects.extend(entities.rejects)
     _SignalsFold(result, schema, partitions).run(list(in_log_order(log, SIGNALS)))
     return result

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from materializers.materializer import Scope
-from materializers.shards.parking import ARRIVALS_TABLE, PARKED_TABLE, decode_arrival
+from materializers.shards.card_positions import CARD_POSITIONS_TABLE, CardPositions, decode_card_positions
+from materializers.shards.parking import PARKED_TABLE
 from schemas.default import default_schema
 from schemas.records.dead_letter import letter_from_headers
 from schemas.records.profile_record import ProfileRecord, encode_profile_record
@@ -157,8 +158,8 @@ def test_events_wait_for_their_items_record_and_are_applied_first(site: ShardSit
     assert other.creators.strings(batch.carded.creator) == ["c", "c"]
     flushed(again, rows)
     assert rows.tables[PARKED_TABLE.name] == {}
-    arrivals = [decode_arrival(row) for row in rows.tables[ARRIVALS_TABLE.name].values()]
-    assert [(row.item, row.offset) for row in arrivals] == [("late", 1)]
+    history = [decode_card_positions(row) for row in rows.tables[CARD_POSITIONS_TABLE.name].values()]
+    assert history == [CardPositions(-1, {0: 1}), CardPositions(1, {0: 2})]
 
 
 def test_cards_that_come_while_nothing_else_does_wake_the_shard(site: ShardSite) -> None:

@@ -97,11 +97,11 @@ def test_one_user_with_thousands_of_events_and_many_with_one(
 def test_the_oracle_applies_waiting_events_where_their_item_became_visible() -> None:
     log = log_of([event(0, "cheer", "x"), event(1, "cheer", "y"), event(2, "jeer", "y")])
     log += [
-        LogRecord("tidal.items", 0, 0, 0, name.encode(), json.dumps(document).encode())
-        for name, document in ITEMS.items()
+        LogRecord("tidal.items", partition, 0, 0, name.encode(), json.dumps(document).encode())
+        for partition, (name, document) in enumerate(ITEMS.items())
     ]
     early = fold(log, SCHEMA)
-    late = fold(log, SCHEMA, arrivals={(0, "x"): 1})
-    assert [one.offset for one in early._applied("u")] == [0, 1, 2]
-    assert [one.offset for one in late._applied("u")] == [1, 0, 2]
+    late = fold(log, SCHEMA, card_positions={0: [(-1, {0: 0, 1: 1}), (1, {0: 1, 1: 1})]})
+    assert [one.offset for one, _ in early._applied("u")] == [0, 1, 2]
+    assert [one.offset for one, _ in late._applied("u")] == [1, 0, 2]
     assert early.preference("u", "look") != late.preference("u", "look")
