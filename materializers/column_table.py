@@ -118,6 +118,14 @@ class ColumnTable:
         """The int keys of ``slots``."""
         return self._keys[slots]
 
+    def drop(self, unwanted: Callable[[I64], Flags]) -> None:
+        """Forget the rows in memory whose int keys i64[n] are ``unwanted`` bool[n], changed or not."""
+        live = np.flatnonzero(self._keys != _NO_KEY)
+        gone = live[unwanted(self._keys[live])]
+        if len(gone):
+            self._dirty[gone] = False
+            self._vacate(gone)
+
     def flush(self, writer: RowWriter) -> None:
         """Hand the changed rows to ``writer`` and count them as clean."""
         slots = self.dirty()
@@ -198,8 +206,11 @@ class ColumnTable:
         if count == 0:
             return
         oldest = clean[np.argpartition(self._last_used[clean], count - 1)[:count]]
-        self._keys[oldest] = _NO_KEY
-        self._free = np.concatenate([self._free, oldest])
         self.evicted_count += count
+        self._vacate(oldest)
+
+    def _vacate(self, slots: I64) -> None:
+        self._keys[slots] = _NO_KEY
+        self._free = np.concatenate([self._free, slots])
         live = np.flatnonzero(self._keys != _NO_KEY)
         self._index.rebuild(self._keys[live], live)

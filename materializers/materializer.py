@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from materializers.cards import ItemCards
@@ -76,6 +78,18 @@ class PartitionContext:
     cards: ItemCards | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """n users who are erased.
+
+    ``entity_ids`` u64[n]: what rows hold. ``wids`` u32[n]: what a user view's memory holds (``users`` of the
+    context); 0 where this process has not met the user, and always in item scope.
+    """
+
+    entity_ids: npt.NDArray[np.uint64]
+    wids: npt.NDArray[np.uint32]
+
+
 class Materializer(Protocol):
     """A view of one partition.
 
@@ -93,6 +107,17 @@ class Materializer(Protocol):
 
     def restore(self, reader: RowReader) -> None:
         """Load what must be in memory, once, before the first batch."""
+        ...
+
+    def forget(self, users: Forgotten, writer: RowWriter) -> dict[str, int]:
+        """Drop all that the view holds of these users: in memory, changed or not, and in its rows.
+
+        Called between two batches, at the same place of the log in every replay. ``writer`` takes deletes
+        and replaced rows at once: the context's rows show them before the next batch, and they are written
+        with the next flush, before ``checkpoint``. A view that holds nothing of single users returns ``{}``.
+
+        Returns rows erased by table.
+        """
         ...
 
 

@@ -9,7 +9,15 @@ from typing import Any
 from materializers.batches import EntityWrite
 from materializers.cards import ItemCards
 from materializers.interner import Interner
-from materializers.materializer import Materializer, PartitionContext, RowReader, RowWriter, Scope, View
+from materializers.materializer import (
+    Forgotten,
+    Materializer,
+    PartitionContext,
+    RowReader,
+    RowWriter,
+    Scope,
+    View,
+)
 from materializers.registry import MaterializerRegistry
 from materializers.shards.context import WorkerContext
 from materializers.shards.entity_shard import EntityShard
@@ -91,6 +99,10 @@ class RecordingView:
 
     def restore(self, reader: RowReader) -> None:
         self.batches.clear()
+
+    def forget(self, users: Forgotten, writer: RowWriter) -> dict[str, int]:
+        self.batches.append(users)
+        return {}
 
 
 class ShardSite:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from materializers.batches import ItemBatch
 from materializers.blocks import BlockLog
-from materializers.materializer import PartitionContext, RowReader, RowWriter, Scope, TableSpec, View
+from materializers.materializer import (
+    Forgotten,
+    PartitionContext,
+    RowReader,
+    RowWriter,
+    Scope,
+    TableSpec,
+    View,
+)
 from materializers.ordinals import shared_ordinals
 from materializers.rows.ordinals import ITEM_IDS, ITEM_PROFILES
 from materializers.views.signal_columns import signal_codes
@@ -51,6 +59,10 @@ class CohortSignals:
         self._items.restore(reader)
         self._profiles.restore(reader)
         self._blocks.restore(reader)
+
+    def forget(self, users: Forgotten, writer: RowWriter) -> dict[str, int]:
+        """Counts and sums name no user: nothing to erase."""
+        return {}
 
 
 VIEW = View(

@@ -6,7 +6,15 @@ from collections import Counter
 from typing import Final, cast
 
 from materializers.batches import EdgeWrite, EntityBatch
-from materializers.materializer import PartitionContext, RowReader, RowWriter, Scope, TableSpec, View
+from materializers.materializer import (
+    Forgotten,
+    PartitionContext,
+    RowReader,
+    RowWriter,
+    Scope,
+    TableSpec,
+    View,
+)
 from materializers.rows.edge_counts import TABLE as EDGE_COUNTS
 from materializers.rows.edge_counts import decode_edge_count, edge_count_key, encode_edge_count
 from materializers.rows.entities import (
@@ -59,6 +67,10 @@ class Edges:
         """Nothing is kept in memory between flushes."""
         self._rows = reader
         self._newest.clear()
+
+    def forget(self, users: Forgotten, writer: RowWriter) -> dict[str, int]:
+        """Edges of an erased user are deleted by writes, as all edges are."""
+        return {}
 
     def _count(self, writes: list[EdgeWrite], stood: list[bool], writer: RowWriter) -> None:
         moved: Counter[bytes] = Counter()

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Final, cast
 
 from materializers.batches import EntityBatch, EntityWrite
-from materializers.materializer import PartitionContext, RowReader, RowWriter, Scope, TableSpec, View
+from materializers.materializer import (
+    Forgotten,
+    PartitionContext,
+    RowReader,
+    RowWriter,
+    Scope,
+    TableSpec,
+    View,
+)
 from materializers.rows.entities import (
     ENTITIES_SECTION,
     TABLE_OF_KIND,
@@ -43,6 +51,10 @@ class Entities:
     def restore(self, reader: RowReader) -> None:
         """Nothing is kept in memory between flushes."""
         self._entities.clear()
+
+    def forget(self, users: Forgotten, writer: RowWriter) -> dict[str, int]:
+        """An erased user's record is deleted by a write, as all records are."""
+        return {}
 
     @staticmethod
     def _put_entity(kind: str, write: EntityWrite, writer: RowWriter) -> EntityChange:

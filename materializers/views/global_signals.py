@@ -10,7 +10,15 @@ from materializers.batches import ItemBatch
 from materializers.blocks import BlockLog
 from materializers.column_table import ColumnTable
 from materializers.grouping import Groups
-from materializers.materializer import PartitionContext, RowReader, RowWriter, Scope, TableSpec, View
+from materializers.materializer import (
+    Forgotten,
+    PartitionContext,
+    RowReader,
+    RowWriter,
+    Scope,
+    TableSpec,
+    View,
+)
 from materializers.ordinals import shared_ordinals
 from materializers.rows import cells
 from materializers.rows.ordinals import ITEM_IDS
@@ -73,6 +81,10 @@ class GlobalSignals:
         self._items.restore(reader)
         self._cells.restore(reader)
         self._blocks.restore(reader)
+
+    def forget(self, users: Forgotten, writer: RowWriter) -> dict[str, int]:
+        """Counts and sums name no user: nothing to erase."""
+        return {}
 
     def _decay(self, groups: Groups, slots: I64, batch: ItemBatch) -> None:
         if not self._rates.shape[1]:

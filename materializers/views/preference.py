@@ -20,7 +20,16 @@ import numpy.typing as npt
 from materializers.batches import CardedEvents, UserBatch
 from materializers.cards import ItemCards
 from materializers.column_table import ColumnTable
-from materializers.materializer import PartitionContext, RowReader, RowWriter, Scope, TableSpec, View
+from materializers.erasing import erase_rows
+from materializers.materializer import (
+    Forgotten,
+    PartitionContext,
+    RowReader,
+    RowWriter,
+    Scope,
+    TableSpec,
+    View,
+)
 from materializers.rounds import Rounds, rounds_of
 from materializers.rows.preference import TABLE, preference_keys, preference_row
 from materializers.views.signal_columns import preference_weights
@@ -60,6 +69,7 @@ class Preferences:
     def __init__(self, context: PartitionContext) -> None:
         assert context.cards is not None, "user shards have item cards"
         self._cards = context.cards
+        self._rows = context.rows
         self._weights = preference_weights(context.schema)
         slots = context.schema.entities["item"].embeddings.values()
         self._slots = [_Slot(slot, context) for slot in slots]
@@ -80,8 +90,15 @@ class Preferences:
 
     def restore(self, reader: RowReader) -> None:
         """Vectors are read when an event touches them."""
+        self._rows = reader
         for slot in self._slots:
             slot.table.restore(reader)
+
+    def forget(self, users: Forgotten, writer: RowWriter) -> dict[str, int]:
+        """Vectors of the users in every slot."""
+        for slot in self._slots:
+            slot.table.drop(lambda keys: np.isin(keys, users.wids))
+        return erase_rows(TABLE, users.entity_ids, self._rows, writer)
 
 
 class _Slot:

@@ -20,7 +20,16 @@ import numpy.typing as npt
 from materializers.batches import CardedEvents, UserBatch
 from materializers.column_table import ColumnTable
 from materializers.decay import NEVER_MS, faded
-from materializers.materializer import PartitionContext, RowReader, RowWriter, Scope, TableSpec, View
+from materializers.erasing import erase_rows
+from materializers.materializer import (
+    Forgotten,
+    PartitionContext,
+    RowReader,
+    RowWriter,
+    Scope,
+    TableSpec,
+    View,
+)
 from materializers.rounds import Rounds, rounds_of
 from materializers.rows.relationships import ROW, TABLE, relationship_keys
 from materializers.views.signal_columns import relationship_deltas
@@ -73,6 +82,7 @@ class Relationships:
         self._types = _EdgeTypes.of(context.schema)
         self._users = context.users
         self._creators = context.creators
+        self._rows = context.rows
         self._edges = ColumnTable(
             TABLE,
             ROW,
@@ -102,7 +112,13 @@ class Relationships:
 
     def restore(self, reader: RowReader) -> None:
         """Edges are read when an event touches them."""
+        self._rows = reader
         self._edges.restore(reader)
+
+    def forget(self, users: Forgotten, writer: RowWriter) -> dict[str, int]:
+        """Edges from the users."""
+        self._edges.drop(lambda keys: np.isin(_split(keys)[0], users.wids))
+        return erase_rows(TABLE, users.entity_ids, self._rows, writer)
 
     def _fold(self, rounds: Rounds, slots: I64, ts_ms: I64, delta: F64, types: I64) -> None:
         weight, updated = self._edges["weight"][slots], self._edges["updated_ms"][slots]

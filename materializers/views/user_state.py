@@ -13,8 +13,17 @@ import numpy.typing as npt
 from pyroaring import BitMap
 
 from materializers.batches import UserBatch
+from materializers.erasing import erase_rows
 from materializers.grouping import Groups, composite_key
-from materializers.materializer import PartitionContext, RowReader, RowWriter, Scope, TableSpec, View
+from materializers.materializer import (
+    Forgotten,
+    PartitionContext,
+    RowReader,
+    RowWriter,
+    Scope,
+    TableSpec,
+    View,
+)
 from materializers.ordinals import shared_ordinals
 from materializers.rows.ordinals import USER_ITEMS
 from materializers.rows.user_state import CHUNK_BITS, TABLE, decode_container, encode_container, state_keys
@@ -78,6 +87,14 @@ class UserStates:
         self._containers.clear()
         self._dirty.clear()
         self._maybe_stored = next(iter(reader.scan(TABLE)), None) is not None
+
+    def forget(self, users: Forgotten, writer: RowWriter) -> dict[str, int]:
+        """Containers and rows of the users."""
+        wids = set(users.wids.tolist())
+        for key in [key for key in self._containers if key >> (_STATE_BITS + CHUNK_BITS) in wids]:
+            del self._containers[key]
+            self._dirty.discard(key)
+        return erase_rows(TABLE, users.entity_ids, self._rows, writer)
 
     def _operations(self, batch: UserBatch) -> tuple[I64, I64, I64]:
         """Positions of events, states and 1 for set or 0 for clear; one event may do both."""

@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer
 
-from materializers.materializer import Materializer, PartitionContext, RowReader, RowWriter, Scope, View
+from materializers.materializer import (
+    Forgotten,
+    Materializer,
+    PartitionContext,
+    RowReader,
+    RowWriter,
+    Scope,
+    View,
+)
 from materializers.registry import MaterializerRegistry
 from materializers.rows import cells
 from materializers.shards.card_positions import decode_card_positions
@@ -159,6 +167,9 @@ class _Broken:
 
     def restore(self, reader: RowReader) -> None:
         """Nothing."""
+
+    def forget(self, users: Forgotten, writer: RowWriter) -> dict[str, int]:
+        return {}
 
 
 @pytest.mark.timeout(120)

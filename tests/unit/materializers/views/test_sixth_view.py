@@ -7,7 +7,15 @@ import pytest
 
 from materializers.batches import ItemBatch
 from materializers.column_table import ColumnTable
-from materializers.materializer import PartitionContext, RowReader, RowWriter, Scope, TableSpec, View
+from materializers.materializer import (
+    Forgotten,
+    PartitionContext,
+    RowReader,
+    RowWriter,
+    Scope,
+    TableSpec,
+    View,
+)
 from materializers.registry import MaterializerRegistry, RegistryError, default_registry
 from materializers.rows.fixed import FixedRow
 from tests.oracle import Event
@@ -41,6 +49,9 @@ class ItemPeaks:
 
     def restore(self, reader: RowReader) -> None:
         self._peaks.restore(reader)
+
+    def forget(self, users: Forgotten, writer: RowWriter) -> dict[str, int]:
+        return {}
 
 
 SIXTH = View(
