@@ -53,12 +53,17 @@ class SchemaBuilder:
         return self._add("signals", name, parts)
 
     def relationship(self, name: str, **parts: Any) -> Self:
-        """An edge type: ``explicit``, ``hides``, ``half_life``."""
+        """An edge type: ``explicit``, ``hides``, ``half_life``, and ``target`` of an implicit one."""
         return self._add("relationships", name, parts)
 
     def state(self, *names: str) -> Self:
         """User states: sets of items that signals put into and take out of."""
         self._document.setdefault("states", []).extend(names)
+        return self
+
+    def co_engagement(self, *states: str) -> Self:
+        """States whose members are indexed by item, so that users who share items are found."""
+        self._document["co_engagement"] = list(states)
         return self
 
     def segment(self, name: str, text: str) -> Self:

@@ -30,6 +30,7 @@ def to_document(schema: Schema) -> dict[str, Any]:
         "signals": {name: _signal(signal) for name, signal in schema.signals.items()},
         "relationships": {name: _relationship(edge) for name, edge in schema.relationships.items()},
         "states": list(schema.states),
+        "co_engagement": list(schema.co_engagement),
         "segments": {name: segment.text for name, segment in schema.segments.items()},
         "cohorts": {name: to_text(cohort.predicate) for name, cohort in schema.cohorts.items()},
         "profiles": _profiles(schema),
@@ -64,8 +65,8 @@ def _signal(signal: SignalDef) -> dict[str, Any]:
         decay=_decay(signal.decay),
         windows=list(signal.windows),
         value_range=None if signal.value_range is None else list(signal.value_range),
-        state=signal.state,
-        clears=signal.clears,
+        state=_names(signal.state),
+        clears=_names(signal.clears),
         relationship=dict(signal.relationship),
         preference=signal.preference,
         dedup=signal.dedup,
@@ -82,9 +83,17 @@ def _decay(decay: Decay) -> str | dict[str, Any]:
             return "none"
 
 
+def _names(names: tuple[str, ...]) -> str | list[str] | None:
+    """One name as people write it, none as nothing."""
+    if len(names) > 1:
+        return list(names)
+    return names[0] if names else None
+
+
 def _relationship(edge: RelationshipDef) -> dict[str, Any]:
     half_life = None if edge.half_life_ms is None else format_duration(edge.half_life_ms)
-    return _given(explicit=edge.explicit, hides=edge.hides, half_life=half_life)
+    target = None if edge.target == "creator" else edge.target
+    return _given(explicit=edge.explicit, hides=edge.hides, target=target, half_life=half_life)
 
 
 def _profiles(schema: Schema) -> dict[str, list[dict[str, Any]]]:

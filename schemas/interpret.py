@@ -13,6 +13,7 @@ from schemas.errors import PredicateError
 from schemas.ids import code_of
 from schemas.model import (
     CATEGORIES,
+    EDGE_TARGETS,
     ENTITY_KINDS,
     METRICS,
     Bucket,
@@ -46,6 +47,7 @@ TOP_KEYS: Final = (
     "signals",
     "relationships",
     "states",
+    "co_engagement",
     "segments",
     "cohorts",
     "profiles",
@@ -67,6 +69,7 @@ def interpret(document: dict[str, Any], report: Report) -> Schema:
         signals=_named(top.child("signals"), _signal),
         relationships=_named(top.child("relationships"), _relationship),
         states=_states(top.child("states")),
+        co_engagement=_names(top.child("co_engagement"), "the name of a state"),
         segments=_named(top.child("segments"), _segment),
         cohorts=_named(top.child("cohorts"), partial(_cohort, limits.max_predicate_depth)),
         profile_versions=read_profiles(top.child("profiles")),
@@ -134,8 +137,8 @@ def _signal(name: str, node: Node) -> SignalDef:
         decay=_decay(node.child("decay")),
         windows=_windows(node.child("windows")),
         value_range=_value_range(node.child("value_range")),
-        state=node.child("state").text() or None,
-        clears=node.child("clears").text() or None,
+        state=_names(node.child("state"), "the name of a state"),
+        clears=_names(node.child("clears"), "the name of a state"),
         relationship={
             edge: delta.required("a number to add").number(0.0, -1.0, 1.0)
             for edge, delta in node.child("relationship").entries()
@@ -206,13 +209,14 @@ def _value_range(node: Node) -> tuple[float, float] | None:
 
 
 def _relationship(name: str, node: Node) -> RelationshipDef:
-    node.keys(("explicit", "hides", "half_life"))
+    node.keys(("explicit", "hides", "target", "half_life"))
     half_life = node.child("half_life")
     return RelationshipDef(
         name=name,
         code=code_of(name),
         explicit=node.child("explicit").boolean(False),
         hides=node.child("hides").boolean(False),
+        target=node.child("target").choice(EDGE_TARGETS, "creator"),
         half_life_ms=half_life.duration_ms(1) if half_life.given else None,
     )
 
@@ -223,6 +227,16 @@ def _states(node: Node) -> dict[str, StateDef]:
     if len({str(name.value) for name in names}) < len(names):
         node.fail("each state once")
     return {name: StateDef(name=name, code=code_of(name)) for name, _ in entries}
+
+
+def _names(node: Node, what: str) -> tuple[str, ...]:
+    """One name or a list of names, each once."""
+    if isinstance(node.value, str):
+        return (node.value,)
+    names = tuple(element.required(what).text() for element in node.elements())
+    if len(set(names)) < len(names):
+        node.fail("each name once")
+    return names
 
 
 def _segment(name: str, node: Node) -> Segment:

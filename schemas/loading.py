@@ -72,6 +72,8 @@ def _with_defaults(document: dict[str, Any], report: Report) -> dict[str, Any]:
             given = None
         merged[section] = {**defaults.get(section, {}), **(given or {})}
     merged["states"] = _joined(defaults["states"], document.get("states"))
+    if document.get("co_engagement") is None:
+        merged["co_engagement"] = defaults["co_engagement"]
     return merged
 
 

@@ -35,6 +35,7 @@ SOURCES: Final = (
 TERMS: Final = ("base", "personalization", "relationship", "signal", "recency", "penalty")
 READS: Final = ("count", "sum", "mean", "velocity", "acceleration", "decay", "ratio")
 SCOPES: Final = ("global", "cohort", "creator")
+EDGE_TARGETS: Final = ("creator", "item")
 CURVES: Final = ("exponential", "linear", "gaussian")
 
 
@@ -124,7 +125,7 @@ class Decay(msgspec.Struct, frozen=True, kw_only=True):
 class SignalDef(msgspec.Struct, frozen=True, kw_only=True):
     """A kind of event and all that one of them moves.
 
-    ``state`` is the user state it sets, ``clears`` the one it takes away; ``relationship`` the delta of each
+    ``state`` are the user states it sets, ``clears`` those it takes away; ``relationship`` the delta of each
     implicit edge type; ``preference`` the weight p of the preference update (0 = none).
     """
 
@@ -135,8 +136,8 @@ class SignalDef(msgspec.Struct, frozen=True, kw_only=True):
     decay: Decay = Decay()
     windows: tuple[str, ...] = ()
     value_range: tuple[float, float] | None = None
-    state: str | None = None
-    clears: str | None = None
+    state: tuple[str, ...] = ()
+    clears: tuple[str, ...] = ()
     relationship: dict[str, float] = {}
     preference: float = 0.0
     dedup: Literal["default", "none"] = "default"
@@ -145,13 +146,15 @@ class SignalDef(msgspec.Struct, frozen=True, kw_only=True):
 class RelationshipDef(msgspec.Struct, frozen=True, kw_only=True):
     """An edge type: ``explicit`` ones are written by users, the others follow from signals.
 
-    ``hides``: the target's items are left out of the source's queries.
+    ``target``: what an implicit edge leads to, the item of the signal or its creator; an explicit one joins
+    any two entities. ``hides``: the target's items are left out of the source's queries.
     """
 
     name: str
     code: int
     explicit: bool = False
     hides: bool = False
+    target: Literal["creator", "item"] = "creator"
     half_life_ms: int | None = None
 
 
@@ -266,6 +269,8 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     signals: dict[str, SignalDef]
     relationships: dict[str, RelationshipDef]
     states: dict[str, StateDef]
+    co_engagement: tuple[str, ...] = ()
+    """States whose members are indexed by item, to find users who share items."""
     segments: dict[str, Segment] = {}
     cohorts: dict[str, Cohort] = {}
     profile_versions: tuple[Profile, ...] = ()

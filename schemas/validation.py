@@ -35,6 +35,8 @@ def validate(schema: Schema) -> list[Problem]:
         *_code_problems(schema),
         *(problem for entity in schema.entities.values() for problem in _entity_problems(entity)),
         *(problem for signal in schema.signals.values() for problem in _signal_problems(schema, signal)),
+        *_relationship_problems(schema),
+        *_co_engagement_problems(schema),
         *_cohort_problems(schema),
         *(problem for profile in schema.profile_versions for problem in profile_problems(schema, profile)),
     ]
@@ -125,9 +127,12 @@ def _bucket_problems(buckets: tuple[Bucket, ...], path: str) -> Iterator[Problem
 
 def _signal_problems(schema: Schema, signal: SignalDef) -> Iterator[Problem]:
     path = f"signals.{signal.name}"
-    for key, state in (("state", signal.state), ("clears", signal.clears)):
-        if state is not None and state not in schema.states:
-            yield _unresolved(f"{path}.{key}", state, "a declared state", schema.states)
+    for key, states in (("state", signal.state), ("clears", signal.clears)):
+        for state in states:
+            if state not in schema.states:
+                yield _unresolved(f"{path}.{key}", state, "a declared state", schema.states)
+    for state in set(signal.state) & set(signal.clears):
+        yield Problem(f"{path}.clears", state, "a state that the signal does not set as well")
     for name in signal.relationship:
         edge = schema.relationships.get(name)
         if edge is None:
@@ -142,6 +147,21 @@ def _signal_problems(schema: Schema, signal: SignalDef) -> Iterator[Problem]:
     for window in signal.windows:
         if window not in WINDOWS:
             yield _unresolved(f"{path}.windows", window, "a known window", WINDOWS)
+
+
+def _relationship_problems(schema: Schema) -> Iterator[Problem]:
+    for edge in schema.relationships.values():
+        path = f"relationships.{edge.name}"
+        if edge.explicit and edge.target != "creator":
+            yield Problem(f"{path}.target", edge.target, "nothing: an explicit edge joins any two entities")
+        if edge.hides and not edge.explicit:
+            yield Problem(f"{path}.hides", edge.hides, "false: only what users write may hide")
+
+
+def _co_engagement_problems(schema: Schema) -> Iterator[Problem]:
+    for state in schema.co_engagement:
+        if state not in schema.states:
+            yield _unresolved("co_engagement", state, "a declared state", schema.states)
 
 
 def _cohort_problems(schema: Schema) -> Iterator[Problem]:

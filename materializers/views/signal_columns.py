@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from materializers import decay
 from schemas.model import Schema
 
-NO_STATE = -1
+I64 = npt.NDArray[np.int64]
 
 
 def signal_codes(schema: Schema) -> npt.NDArray[np.uint32]:
@@ -37,8 +37,33 @@ def relationship_deltas(schema: Schema, type_name: str) -> npt.NDArray[np.float6
     return np.array(deltas, dtype=np.float64)
 
 
-def state_indexes(schema: Schema, *, clears: bool) -> npt.NDArray[np.int16]:
-    """The state that each signal sets (or clears) as an index into ``schema.states``, NO_STATE if none."""
-    index: Mapping[str, int] = {name: position for position, name in enumerate(schema.states)}
-    names = [signal.clears if clears else signal.state for signal in schema.signal_list]
-    return np.array([NO_STATE if name is None else index[name] for name in names], dtype=np.int16)
+class StateOperations(NamedTuple):
+    """What each signal does to user states: ``counts`` i64[signals] operations, the one at ``first``
+    i64[signals] and those after it. Each has a ``state`` i64[ops] (index into ``schema.states``) and ``sets``
+    i64[ops], 1 to set and 0 to clear.
+    """
+
+    first: I64
+    counts: I64
+    state: I64
+    sets: I64
+
+    def of(self, signal: npt.NDArray[np.uint16]) -> tuple[I64, I64]:
+        """For the events with these signals u16[n] the operations in order: positions of events i64[m] and
+        operations i64[m]."""
+        counts = self.counts[signal]
+        events = np.repeat(np.arange(len(signal)), counts)
+        before = np.repeat(np.cumsum(counts) - counts, counts)
+        return events, self.first[signal[events]] + np.arange(len(events)) - before
+
+
+def state_operations(schema: Schema) -> StateOperations:
+    """The operations of every signal, in the order of declaration."""
+    index = {name: position for position, name in enumerate(schema.states)}
+    operations = [
+        [(index[state], 0) for state in signal.clears] + [(index[state], 1) for state in signal.state]
+        for signal in schema.signal_list
+    ]
+    counts = np.array([len(each) for each in operations], dtype=np.int64)
+    pairs = np.array([pair for each in operations for pair in each], dtype=np.int64).reshape(-1, 2)
+    return StateOperations(np.cumsum(counts) - counts, counts, pairs[:, 0].copy(), pairs[:, 1].copy())

@@ -1,7 +1,7 @@
 """User state: of each user and declared state the set of items, set by some signals and cleared by others.
 
-The last event of a user on an item decides. Sets are Roaring containers of 65,536 of the partition's item
-ordinals, so that one event rewrites one container.
+A signal may set and clear several. The last event of a user on an item decides. Sets are Roaring containers
+of 65,536 of the partition's item ordinals, so that one event rewrites one container.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from materializers.materializer import (
 from materializers.ordinals import shared_ordinals
 from materializers.rows.ordinals import USER_ITEMS
 from materializers.rows.user_state import CHUNK_BITS, TABLE, decode_container, encode_container, state_keys
-from materializers.views.signal_columns import NO_STATE, state_indexes
+from materializers.views.signal_columns import state_operations
 
 U32 = npt.NDArray[np.uint32]
 I64 = npt.NDArray[np.int64]
@@ -42,8 +42,7 @@ class UserStates:
 
     def __init__(self, context: PartitionContext, containers_max: int = CONTAINERS_MAX) -> None:
         schema = context.schema
-        self._sets = state_indexes(schema, clears=False)
-        self._clears = state_indexes(schema, clears=True)
+        self._operations = state_operations(schema)
         self._codes = np.array([state.code for state in schema.states.values()], dtype=np.uint32)
         self._users = context.users
         self._rows = context.rows
@@ -55,9 +54,12 @@ class UserStates:
 
     def on_batch(self, batch: UserBatch) -> None:
         """Set and clear, the last event on each (user, state, item) winning."""
-        events, states, sets = self._operations(batch)
-        if not len(events):
+        known = np.flatnonzero(batch.user != 0)
+        rows, operations = self._operations.of(batch.signal[known])
+        if not len(rows):
             return
+        events = known[rows]
+        states, sets = self._operations.state[operations], self._operations.sets[operations]
         user = batch.user[events].astype(np.int64)
         ordinal = self._items.of(batch.item[events])
         container = (user << (_STATE_BITS + CHUNK_BITS)) | (states << CHUNK_BITS) | (ordinal >> CHUNK_BITS)
@@ -95,18 +97,6 @@ class UserStates:
             del self._containers[key]
             self._dirty.discard(key)
         return erase_rows(TABLE, users.entity_ids, self._rows, writer)
-
-    def _operations(self, batch: UserBatch) -> tuple[I64, I64, I64]:
-        """Positions of events, states and 1 for set or 0 for clear; one event may do both."""
-        known = batch.user != 0
-        setting, clearing = self._sets[batch.signal], self._clears[batch.signal]
-        set_events = np.flatnonzero(known & (setting != NO_STATE))
-        clear_events = np.flatnonzero(known & (clearing != NO_STATE))
-        events = np.concatenate([set_events, clear_events])
-        states = np.concatenate([setting[set_events], clearing[clear_events]]).astype(np.int64)
-        sets = np.zeros(len(events), dtype=np.int64)
-        sets[: len(set_events)] = 1
-        return events, states, sets
 
     def _apply(self, container: I64, ordinal: U32, is_set: Flags) -> None:
         """Final operations sorted by container and ordinal."""

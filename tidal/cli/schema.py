@@ -88,7 +88,7 @@ def _print_schema(schema: Schema) -> None:
         ["signal", "category", "polarity", "decay", "windows", "state", "preference"],
         [
             [s.name, s.category, s.polarity, " ".join(s.decay.labels) or s.decay.kind, " ".join(s.windows),
-             s.state, s.preference]
+             " ".join(s.state), s.preference]
             for s in schema.signal_list
         ],
     )  # fmt: skip

@@ -99,9 +99,9 @@ class History:
         items: set[str] = set()
         for event in self.by_user[user]:
             signal = self.schema.signals[event.kind]
-            if signal.clears == state:
+            if state in signal.clears:
                 items.discard(event.item)
-            if signal.state == state:
+            if state in signal.state:
                 items.add(event.item)
         return items
 

@@ -50,8 +50,9 @@ def builders(draw: Callable[..., Any]) -> SchemaBuilder:
                 | st.fixed_dictionaries({"exponential": st.lists(DURATION, min_size=1, max_size=3)})
             ),
             windows=draw(st.lists(st.sampled_from(["1h", "24h", "7d", "30d", "all_time"]), max_size=4)),
-            state=draw(st.sampled_from([*states, "seen"])),
-            relationship={"interaction_weight": draw(WEIGHT)},
+            state=draw(st.sampled_from([*states, "seen"]) | st.just(["seen", "liked"])),
+            clears=draw(st.sampled_from(["saved", ["saved", "hidden"], []])),
+            relationship={"interaction_weight": draw(WEIGHT), "engagement_affinity": draw(WEIGHT)},
             preference=draw(WEIGHT),
             value_range=draw(st.none() | st.tuples(st.integers(-5, 0), st.integers(1, 5))),
             dedup=draw(st.sampled_from(["default", "none"])),

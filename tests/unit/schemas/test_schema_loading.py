@@ -54,7 +54,7 @@ def test_the_documented_form_is_valid_and_complete() -> None:
     assert schema.name == "my_site"
     assert schema.signals["view"].decay.half_lives_ms == (3_600_000, 86_400_000, 604_800_000)
     assert schema.signals["view"].decay.labels == ("1h", "24h", "7d")
-    assert schema.signals["unlike"].clears == "liked"
+    assert schema.signals["unlike"].clears == ("liked",)
     assert schema.relationships["blocks"].hides
     assert schema.cohorts["young_us"].predicate == And(
         (Comparison("locale", "=", "US"), Comparison("age", "=", "18-24"))
@@ -183,6 +183,45 @@ def test_every_problem_is_in_one_report() -> None:
     assert found["profiles.p.terms[0].signal"].nearest == "like"
     assert "limits.max_query_limit" in found
     assert len(found) == 25
+
+
+def test_a_signal_may_set_and_clear_several_states() -> None:
+    schema = load_schema("signals: {adore: {state: [seen, liked], clears: hidden}, plain: {clears: []}}")
+    assert schema.signals["adore"].state == ("seen", "liked")
+    assert schema.signals["adore"].clears == ("hidden",)
+    assert schema.signals["plain"].state == schema.signals["plain"].clears == ()
+    assert load_schema(to_document(schema)) == schema
+
+
+def test_an_implicit_edge_says_what_it_leads_to() -> None:
+    schema = load_schema("relationships: {fondness: {target: item, half_life: 7d}, trust: {}}")
+    assert [schema.relationships[name].target for name in ("fondness", "trust")] == ["item", "creator"]
+    assert schema.relationships["engagement_affinity"].target == "item"
+    assert load_schema(to_document(schema)) == schema
+
+
+def test_edges_states_and_co_engagement_that_make_no_sense_are_named() -> None:
+    found = problems_of(
+        """
+        relationships:
+          knows: {explicit: true, target: item}
+          shuns: {hides: true}
+          likes: {target: itm}
+        signals:
+          both: {state: [seen, liked], clears: [liked]}
+          twice: {state: [seen, seen]}
+          odd: {state: 5, clears: [sen]}
+        co_engagement: [liked, savd]
+        """
+    )
+    assert "any two entities" in found["relationships.knows.target"].expected
+    assert "users write" in found["relationships.shuns.hides"].expected
+    assert found["relationships.likes.target"].nearest == "item"
+    assert "does not set as well" in found["signals.both.clears"].expected
+    assert found["signals.twice.state"].expected == "each name once"
+    assert found["signals.odd.state"].expected == "a list"
+    assert found["signals.odd.clears"].nearest == "seen"
+    assert found["co_engagement"].nearest == "saved"
 
 
 def test_the_report_reads_as_path_value_expectation_and_hint() -> None:
