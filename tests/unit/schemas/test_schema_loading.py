@@ -63,20 +63,45 @@ def test_the_documented_form_is_valid_and_complete() -> None:
     assert {"like", "skip", "share", "completion", "dwell_time"} <= set(schema.signals)  # from the default
 
 
+REGISTRY = {
+    "exposure": "impression view open preview play_start scroll_past notification_open autoplay",
+    "consumption": "dwell_time watch_time read_depth completion replay download listen pause resume",
+    "positive": "like love save share comment reply repost rate follow_from_item add_to_list purchase"
+    " click_through subscribe",
+    "negative": "skip dislike hide not_interested unlike unsave mute_creator block_creator report bounce",
+    "discovery": "search_click suggestion_accept profile_visit related_click share_receive",
+}
+BUILT_IN_NEEDS = {
+    "view": 0.02,
+    "like": 0.15,
+    "skip": -0.05,
+    "share": 0.25,
+    "completion": 0.10,
+    "dwell_time": None,
+}
+
+
+@pytest.mark.parametrize("category", REGISTRY)
+def test_the_default_registry_has_every_signal_of_a_category(category: str) -> None:
+    found = {signal.name for signal in default_schema().signal_list if signal.category == category}
+    assert found == set(REGISTRY[category].split())
+
+
+def test_what_one_signal_does_another_takes_back() -> None:
+    signals = default_schema().signals
+    for undo, done in (("unlike", "like"), ("unsave", "save"), ("dislike", "love")):
+        assert signals[undo].clears == signals[done].state
+        assert signals[undo].polarity == -1
+
+
 def test_the_default_schema_has_what_every_site_needs() -> None:
     schema = default_schema()
-    assert list(schema.signals) == ["view", "like", "skip", "share", "completion", "dwell_time"]
+    assert list(schema.signals)[:6] == list(BUILT_IN_NEEDS)
     assert [signal.name for signal in schema.signal_list] == list(schema.signal_index)
     assert all(signal.code == code_of(name) for name, signal in schema.signals.items())
     deltas = {name: signal.relationship.get("interaction_weight") for name, signal in schema.signals.items()}
-    assert deltas == {
-        "view": 0.02,
-        "like": 0.15,
-        "skip": -0.05,
-        "share": 0.25,
-        "completion": 0.10,
-        "dwell_time": None,
-    }
+    assert {name: deltas[name] for name in BUILT_IN_NEEDS} == BUILT_IN_NEEDS
+    assert (deltas["hide"], deltas["block_creator"]) == (-0.30, -1.0)
     assert schema.signals["skip"].preference < 0 < schema.signals["like"].preference
     assert set(schema.dimensions) == {"locale", "language", "gender", "age"}
     assert [term.term for term in schema.profile("trending").terms] == ["base"]
