@@ -48,7 +48,8 @@ class SchemaBuilder:
         """A kind of event.
 
         ``category``, ``polarity``, ``decay={"exponential": ["24h"]}``, ``windows``, ``state``, ``clears``,
-        ``relationship={"interaction_weight": 0.1}``, ``preference``, ``value_range``, ``dedup``.
+        ``relationship={"interaction_weight": 0.1}``, ``preference``, ``value_range``, ``dedup``,
+        ``distinct_users``.
         """
         return self._add("signals", name, parts)
 

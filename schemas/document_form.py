@@ -70,6 +70,7 @@ def _signal(signal: SignalDef) -> dict[str, Any]:
         relationship=dict(signal.relationship),
         preference=signal.preference,
         dedup=signal.dedup,
+        distinct_users=signal.distinct_users,
     )
 
 

@@ -145,6 +145,7 @@ def _signal(name: str, node: Node) -> SignalDef:
         },
         preference=node.child("preference").number(0.0, -100.0, 100.0),
         dedup="none" if node.child("dedup").choice(("default", "none"), "default") == "none" else "default",
+        distinct_users=node.child("distinct_users").boolean(False),
     )
 
 
@@ -159,6 +160,7 @@ _SIGNAL_KEYS: Final = (
     "relationship",
     "preference",
     "dedup",
+    "distinct_users",
 )
 _DECAY_FORMS: Final = "none, {exponential: [1h, 24h]} or {linear: 7d}"
 
@@ -264,4 +266,10 @@ def _limits(node: Node) -> Limits:
     )
 
 
-_LIMITS_THAT_MAY_BE_ZERO: Final = ("min_cohort_size", "ts_ms_min", "future_skew_ms", "created_at_future_ms")
+_LIMITS_THAT_MAY_BE_ZERO: Final = (
+    "min_cohort_size",
+    "ts_ms_min",
+    "future_skew_ms",
+    "created_at_future_ms",
+    "distinct_users_days",
+)

@@ -126,7 +126,8 @@ class SignalDef(msgspec.Struct, frozen=True, kw_only=True):
     """A kind of event and all that one of them moves.
 
     ``state`` are the user states it sets, ``clears`` those it takes away; ``relationship`` the delta of each
-    implicit edge type; ``preference`` the weight p of the preference update (0 = none).
+    implicit edge type; ``preference`` the weight p of the preference update (0 = none); ``distinct_users``:
+    ledgers tell how many users it came from.
     """
 
     name: str
@@ -141,6 +142,7 @@ class SignalDef(msgspec.Struct, frozen=True, kw_only=True):
     relationship: dict[str, float] = {}
     preference: float = 0.0
     dedup: Literal["default", "none"] = "default"
+    distinct_users: bool = False
 
 
 class RelationshipDef(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,6 +258,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     dedup_generation_ms: int = 600_000
     parked_events_max: int = 1_000_000
     """Events of one user partition that wait for their item's record; about 100 bytes each."""
+    distinct_users_days: int = 0
+    """Days for which distinct users are kept, counted back from the newest record; 0 keeps them for good."""
     entity_record_max_bytes: int = 262_144
     """One entity record in the log: 4 vectors of 1,536 floats as JSON, with room for text."""
 

@@ -56,6 +56,7 @@ def builders(draw: Callable[..., Any]) -> SchemaBuilder:
             preference=draw(WEIGHT),
             value_range=draw(st.none() | st.tuples(st.integers(-5, 0), st.integers(1, 5))),
             dedup=draw(st.sampled_from(["default", "none"])),
+            distinct_users=draw(st.booleans()),
         )
     for name in draw(NAMES):
         builder.cohort("c" + name, draw(CONDITION))
