@@ -87,6 +87,17 @@ class Interner:
         """EntityId by wid, u64[len(self)]; 0 for the empty string. A view: do not keep it across ``ids``."""
         return self._entity_ids[: len(self._strings)]
 
+    def forget(self, wid: int) -> None:
+        """Drop a string from memory. Its number is never dealt again and stands for nothing: use it only
+        when nothing refers to the number any more.
+        """
+        if wid == self.NONE:
+            return
+        self._wid_of.pop(self._strings[wid], None)
+        self._wid_of_entity.pop(int(self._entity_ids[wid]), None)
+        self._strings[wid] = ""
+        self._entity_ids[wid] = 0
+
     def _deal(self, string: str) -> int:
         wid = self._wid_of.get(string)
         if wid is not None:  # the same new string twice in one call

@@ -96,10 +96,19 @@ class DigestSet:
         self._index.insert(keys[free], slots[free])
         self._shadowed.update(digests[row].tobytes() for row in np.flatnonzero(~free).tolist())
 
-    def since(self, first: int) -> U64:
-        """Digests from the ``first``-th on, in order of arrival."""
-        added: U64 = self._digests[first : self._size]
+    def since(self, first: int, end: int | None = None) -> U64:
+        """Digests from the ``first``-th on (up to the ``end``-th), in order of arrival."""
+        added: U64 = self._digests[first : self._size if end is None else end]
         return added
+
+    def erase(self, users: U64) -> I64:
+        """Blank the digests of users, given as EntityIds; their positions i64[k]. A blank one equals no
+        event's digest, and keeps its place.
+        """
+        gone = np.flatnonzero(np.isin(self._digests[: self._size, 0], users))
+        self._shadowed.difference_update(self._digests[row].tobytes() for row in gone.tolist())
+        self._digests[gone] = 0
+        return gone
 
 
 @dataclass(slots=True)
@@ -119,6 +128,7 @@ class DedupHorizon:
         self._current = _Generation(0, DigestSet())
         self._previous = _Generation(-1, DigestSet())
         self._rows: dict[int, list[bytes]] = {}
+        self._rewrite: dict[int, set[int]] = {}
         self._dropped: list[bytes] = []
         self.early_rotations = 0
 
@@ -150,8 +160,26 @@ class DedupHorizon:
             "dedup_early_rotations": self.early_rotations,
         }
 
+    def forget(self, users: U64) -> dict[str, int]:
+        """Blank every digest of users, given as EntityIds u64[k]; rows to be written anew by table.
+
+        The same event, sent again, counts then: it is the first of somebody new.
+        """
+        rewritten = 0
+        for generation in (self._previous, self._current):
+            firsts = np.array(self._firsts(generation.number), dtype=np.int64)
+            gone = generation.digests.erase(users)
+            written = gone[gone < generation.written]
+            rows = np.unique(np.searchsorted(firsts, written, side="right") - 1)
+            self._rewrite.setdefault(generation.number, set()).update(firsts[rows].tolist())
+            rewritten += len(rows)
+        return {DEDUP_TABLE.name: rewritten} if rewritten else {}
+
     def flush(self, writer: RowWriter) -> None:
-        """Write the digests added since the last call and delete those of forgotten generations."""
+        """Write the digests added since the last call, and rows with blanked ones; delete those of forgotten
+        generations.
+        """
+        self._write_blanked(writer)
         for key in self._dropped:
             writer.delete(DEDUP_TABLE.name, key)
         self._dropped.clear()
@@ -210,12 +238,30 @@ class DedupHorizon:
     def _generation(self, number: int) -> _Generation | None:
         return next((each for each in (self._current, self._previous) if each.number == number), None)
 
+    def _firsts(self, number: int) -> list[int]:
+        """Position of the first digest of each row of a generation, ascending."""
+        return sorted(int.from_bytes(key[4:], "big") for key in self._rows.get(number, ()))
+
+    def _write_blanked(self, writer: RowWriter) -> None:
+        for generation in (self._previous, self._current):
+            wanted = self._rewrite.get(generation.number, set())
+            firsts = self._firsts(generation.number) if wanted else []
+            for first, end in zip(firsts, [*firsts[1:], generation.written], strict=True):
+                if first in wanted:
+                    digests = generation.digests.since(first, end).astype("<u8")
+                    writer.put(DEDUP_TABLE.name, _row_key(generation.number, first), digests.tobytes())
+        self._rewrite.clear()
+
     def _write_row(self, generation: _Generation, writer: RowWriter) -> None:
-        key = generation.number.to_bytes(4, "big") + generation.written.to_bytes(4, "big")
+        key = _row_key(generation.number, generation.written)
         digests = generation.digests.since(generation.written)[:_ROW_DIGESTS_MAX]
         writer.put(DEDUP_TABLE.name, key, digests.astype("<u8").tobytes())
         self._rows.setdefault(generation.number, []).append(key)
         generation.written += len(digests)
+
+
+def _row_key(generation: int, first: int) -> bytes:
+    return generation.to_bytes(4, "big") + first.to_bytes(4, "big")
 
 
 def _first_of_equals(digests: U64, keys: I64) -> Flags:

@@ -121,6 +121,25 @@ class Parking:
         released.sort(key=lambda entry: entry[1].number)
         return _events(released)
 
+    def forget(self, users: npt.NDArray[np.uint32]) -> dict[str, int]:
+        """Drop the waiting events of users, given as wids u32[k]; rows deleted by table."""
+        gone_users = set(users.tolist())
+        unwritten = {parked.number for _, parked in self._unwritten}
+        rows = 0
+        for item, waiting in list(self._waiting.items()):
+            gone = [parked for parked in waiting if parked.user in gone_users]
+            if not gone:
+                continue
+            stored = [parked.number for parked in gone if parked.number not in unwritten]
+            self._left.extend(parked_key(self._items.string(item), number) for number in stored)
+            rows += len(stored)
+            self._size -= len(gone)
+            self._waiting[item] = [parked for parked in waiting if parked.user not in gone_users]
+            if not self._waiting[item]:
+                del self._waiting[item]
+        self._unwritten = [entry for entry in self._unwritten if entry[1].user not in gone_users]
+        return {PARKED_TABLE.name: rows} if rows else {}
+
     def counters(self) -> dict[str, int]:
         """What has to be restored with the rows."""
         return {"parked_number": self._number, "parked_refused": self.refused}

@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from materializers.erasing import erase_rows
 from materializers.interner import IdCollisionError, Interner
-from materializers.materializer import RowReader, RowWriter, TableSpec
+from materializers.materializer import Forgotten, RowReader, RowWriter, TableSpec
 from schemas.cohort_profile import EMPTY_PROFILE
 from schemas.keys import row_key, row_keys
 
@@ -110,6 +111,19 @@ class UserProfiles:
         if len(users):
             self._restamp(stamped, users, offsets, applied)
         return stamped
+
+    def forget(self, users: Forgotten, reader: RowReader, writer: RowWriter) -> dict[str, int]:
+        """Drop the users' ids and profiles; rows deleted by table."""
+        self._reserve()
+        gone = set(users.wids.tolist())
+        self._profile_of[users.wids] = _UNKNOWN
+        self._changed -= gone
+        self._new = [wid for wid in self._new if wid not in gone]
+        for wid in gone:
+            self._sources.pop(wid, None)
+        return erase_rows(USER_IDS_TABLE.name, users.entity_ids, reader, writer) | erase_rows(
+            USER_PROFILES_TABLE.name, users.entity_ids, reader, writer
+        )
 
     def flush(self, writer: RowWriter) -> None:
         eids = self._users.entity_ids
