@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
@@ -55,7 +55,7 @@ class _Positions(msgspec.Struct, frozen=True):
     dims: dict[str, int]
 
 
-class _Vectors:
+class SlotVectors:
     """The vectors of one slot by card, f32[capacity, dim] in a sparse file, and which cards have one."""
 
     def __init__(self, path: Path, slot: EmbeddingSlot) -> None:
@@ -91,6 +91,30 @@ class _Vectors:
             self._matrix.flush()
 
 
+class Cards(Protocol):
+    """What a fold asks of the cards: those of a worker, or those of a moment of the past."""
+
+    NONE: Final = 0  # type: ignore[misc]
+
+    @property
+    def version(self) -> int:
+        """Another one whenever ``next_offsets`` are others."""
+        ...
+
+    @property
+    def next_offsets(self) -> dict[int, int]:
+        """By partition of ``tidal.items`` the first offset that is not in the cards."""
+        ...
+
+    def cards(self, items: U32) -> U32: ...
+
+    def creators(self, cards: U32) -> U32: ...
+
+    def has_vector(self, slot: str, cards: U32) -> Flags: ...
+
+    def vectors(self, slot: str, cards: U32) -> F32: ...
+
+
 class ItemCards:
     """Cards of all items, fed with the records of every partition of ``tidal.items``.
 
@@ -107,7 +131,7 @@ class ItemCards:
         self._creators = creators
         self._slots = dict(schema.entities["item"].embeddings)
         self._vectors = {
-            name: _Vectors(folder / f"vectors-{name}.f32", slot) for name, slot in self._slots.items()
+            name: SlotVectors(folder / f"vectors-{name}.f32", slot) for name, slot in self._slots.items()
         }
         self._card_of_item: U32 = np.zeros(_GROWTH_MIN, dtype=np.uint32)
         self._creator: U32 = np.zeros(_GROWTH_MIN, dtype=np.uint32)

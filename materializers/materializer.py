@@ -15,8 +15,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from materializers.facts import Canonical, Fact, raw_facts
+
 if TYPE_CHECKING:
-    from materializers.cards import ItemCards
+    from materializers.cards import Cards
     from materializers.interner import Interner
     from schemas.model import Schema
 
@@ -75,7 +77,7 @@ class PartitionContext:
     profiles: Interner
     creators: Interner
     rows: RowReader
-    cards: ItemCards | None = None
+    cards: Cards | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +124,22 @@ class Materializer(Protocol):
 
 
 class View(msgspec.Struct, frozen=True):
-    """A registration: name, scope, tables, and how to build the materializer of one partition."""
+    """A registration: name, scope, tables, and how to build the materializer of one partition.
+
+    Attributes:
+        canonical: reads what the rows say where two folds of one log may have different rows (see
+            ``materializers.facts``); None: every fold has the same bytes.
+        carded: user scope: whether it folds ``UserBatch.carded``.
+    """
 
     name: str
     scope: Scope
     tables: tuple[TableSpec, ...]
     build: Callable[[PartitionContext], Materializer]
+    canonical: Canonical | None = None
+    carded: bool = True
+
+    def facts(self, rows: RowReader, schema: Schema) -> Iterator[Fact]:
+        """What the view says in one partition."""
+        read = self.canonical or raw_facts(*(spec.name for spec in self.tables))
+        return read(rows, schema)

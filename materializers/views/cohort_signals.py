@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from materializers.batches import ItemBatch
 from materializers.blocks import BlockLog
+from materializers.canonical import bucket_blocks, dictionary, several
 from materializers.materializer import (
     Forgotten,
     PartitionContext,
@@ -74,4 +75,7 @@ VIEW = View(
         TableSpec(BLOCKS_TABLE, "resolution, bucket, seq", bloom=False),
     ),
     build=CohortSignals,
+    canonical=several(
+        dictionary(ITEM_IDS), dictionary(ITEM_PROFILES), bucket_blocks(BLOCKS_TABLE, profiles=True)
+    ),
 )

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from materializers import decay
 from materializers.batches import ItemBatch
 from materializers.blocks import BlockLog
+from materializers.canonical import bucket_blocks, dictionary, global_cells, several
 from materializers.column_table import ColumnTable
 from materializers.grouping import Groups
 from materializers.materializer import (
@@ -120,4 +121,5 @@ VIEW = View(
         TableSpec(BLOCKS_TABLE, "resolution, bucket, seq", bloom=False),
     ),
     build=GlobalSignals,
+    canonical=several(dictionary(ITEM_IDS), global_cells, bucket_blocks(BLOCKS_TABLE, profiles=False)),
 )

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from materializers.batches import CardedEvents, UserBatch
-from materializers.cards import ItemCards
+from materializers.canonical import preferences
+from materializers.cards import Cards
 from materializers.column_table import ColumnTable
 from materializers.erasing import erase_rows
 from materializers.materializer import (
@@ -118,7 +119,7 @@ class _Slot:
         )
         self._users_of_pass = max(1, _ROUND_BYTES_MAX // row.width)
 
-    def apply(self, events: CardedEvents, moving: I64, strength: F64, cards: ItemCards) -> None:
+    def apply(self, events: CardedEvents, moving: I64, strength: F64, cards: Cards) -> None:
         """Apply the events at ``moving`` whose item has an embedding in this slot."""
         moving = moving[cards.has_vector(self._name, events.card[moving])]
         if not len(moving):
@@ -141,7 +142,7 @@ class _Slot:
             np.float32
         )
 
-    def _pass(self, rounds: Rounds, start: int, slots: I64, eta: F32, card: U32, cards: ItemCards) -> None:
+    def _pass(self, rounds: Rounds, start: int, slots: I64, eta: F32, card: U32, cards: Cards) -> None:
         """All rounds of the users from ``start`` on that fit one pass."""
         mine = slots[start : start + self._users_of_pass]
         vectors = np.stack([self.table["long"][mine], self.table["short"][mine]])
@@ -174,4 +175,5 @@ VIEW = View(
     scope=Scope.USER,
     tables=(TableSpec(TABLE, "user, slot code"),),
     build=Preferences,
+    canonical=preferences,
 )

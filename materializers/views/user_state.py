@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pyroaring import BitMap
 
 from materializers.batches import UserBatch
+from materializers.canonical import dictionary, several, user_states
 from materializers.erasing import erase_rows
 from materializers.grouping import Groups, composite_key
 from materializers.materializer import (
@@ -159,4 +160,6 @@ VIEW = View(
     scope=Scope.USER,
     tables=(TableSpec(USER_ITEMS, "ordinal", bloom=False), TableSpec(TABLE, "user, state code, chunk")),
     build=UserStates,
+    canonical=several(dictionary(USER_ITEMS), user_states),
+    carded=False,
 )
