@@ -24,6 +24,7 @@ from schemas.settings import ProducerSettings
 from streams.acknowledgement import Acknowledgement
 from streams.bulk_ack import BulkAck
 from streams.errors import StreamError
+from streams.log_client import Headers
 from streams.positions import Position
 from streams.producer_core import ProducerCore, ProducerStats, Publication
 from streams.producer_requests import Requests
@@ -96,6 +97,23 @@ class Producer:
         """Write an explicit edge such as ("follows", user, creator); None deletes it."""
         future: Future[Position] = Acknowledgement(self._shared)
         self._submit(self._requests.relationship(type, src, dst, record, future))
+        return future
+
+    def publish_raw(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers = (),
+        partition: int | None = None,
+    ) -> Future[Position]:
+        """Write a record as it is; nothing of it is checked, whoever reads the topic judges it.
+
+        For records that were in the log already (a dead letter after a fix) or that must be refused by the
+        engine and not here. `partition` is that of the key when it is None. Raises as `publish` does.
+        """
+        future: Future[Position] = Acknowledgement(self._shared)
+        self._submit(self._requests.raw(topic, key, value, headers, partition, future))
         return future
 
     def flush(self, timeout_s: float | None = None) -> None:

@@ -53,16 +53,17 @@ Settle = Callable[[Sequence[Settled], Position | None, Exception | None], None]
 
 @dataclass(slots=True, frozen=True)
 class RecordRequest:
-    """One record of a compacted topic. The partition is that of `partition_key`."""
+    """One record, of a compacted topic or as it is. Without `partition` it is that of `partition_key`."""
 
     topic: str
     partition_key: bytes
-    key: bytes
+    key: bytes | None
     value: bytes | None
     headers: Headers
     cost_bytes: int
     accepted_s: float
     future: Settled
+    partition: int | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -303,7 +304,9 @@ class ProducerCore:
         return encode_within(columns, encode_columnar, self.settings.record_bytes_max)
 
     def _write_record(self, request: RecordRequest, partitions: int) -> None:
-        partition = partition_for(request.partition_key, partitions)
+        partition = request.partition
+        if partition is None:
+            partition = partition_for(request.partition_key, partitions)
         self._send(
             request.topic,
             partition,

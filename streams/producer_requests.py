@@ -18,6 +18,7 @@ from schemas.records.entities import decode_edge, decode_entity
 from schemas.settings import ProducerSettings
 from streams.bulk_ack import BulkAck
 from streams.column_split import chunks
+from streams.log_client import Headers
 from streams.pending_event import EVENT_OVERHEAD_BYTES, EventRules, PendingEvent
 from streams.producer_core import ColumnsRequest, Publication, RecordRequest
 from streams.settled import Settled
@@ -148,6 +149,29 @@ class Requests:
         if self._schema is not None:
             decode_edge(key, value, self._schema)
         return self._record(RELATIONSHIPS, src.encode(), key, value, future)
+
+    def raw(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        partition: int | None,
+        future: Settled,
+    ) -> RecordRequest:
+        """A record as it is, for whoever reads the topic to judge; only its size is checked."""
+        if key is None and partition is None:
+            raise ValueError("a record without a key needs a partition")
+        cost_bytes = RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
+        if cost_bytes > self._settings.record_bytes_max:
+            raise RecordError(
+                "wrong_type",
+                "",
+                f"the record has {cost_bytes} bytes, the log takes {self._settings.record_bytes_max}",
+            )
+        return RecordRequest(
+            topic, key or b"", key, value, headers, cost_bytes, time.monotonic(), future, partition
+        )
 
     def _record(
         self, topic: str, partition_key: bytes, key: bytes, value: bytes | None, future: Settled

@@ -12,6 +12,7 @@ from rich.console import Console
 from schemas.errors import RecordError
 from schemas.records.columns import EventColumns
 from streams.positions import Position, Positions
+from streams.topics import SIGNALS
 from tidal.progress import progress
 
 RECORDS_PER_STEP: Final = 500
@@ -27,6 +28,8 @@ class LogWriter(Protocol):
     def put_entity(self, kind: str, id: str, record: Mapping[str, Any] | None) -> Future[Position]: ...
 
     def publish_columns(self, columns: EventColumns) -> Future[list[Position]]: ...
+
+    def publish_raw(self, topic: str, key: bytes | None, value: bytes) -> Future[Position]: ...
 
 
 class Entry(NamedTuple):
@@ -55,11 +58,25 @@ class NoMemory:
         """Forgets it."""
 
 
+class RawEvent(NamedTuple):
+    """An event that is published as it is: nothing is checked, the engine judges it."""
+
+    key: bytes
+    value: bytes
+
+
 class Step(NamedTuple):
     """The events of the rows up to `stop`, counted from the start of the data."""
 
     stop: int
     events: EventColumns
+    raw: Sequence[RawEvent] = ()
+
+
+class _InFlight(NamedTuple):
+    stop: int
+    events: Future[list[Position]]
+    raw: list[Future[Position]]
 
 
 class Publisher:
@@ -106,23 +123,28 @@ class Publisher:
     def publish_events(self, phase: str, total: int, steps_from: Callable[[int], Iterable[Step]]) -> None:
         """Publishes the events of `total` rows; `steps_from(row)` gives the steps that begin at a row."""
         done = min(self._memory.done(phase), total)
-        in_flight: deque[tuple[int, Future[list[Position]]]] = deque()
+        in_flight: deque[_InFlight] = deque()
         with progress(self._console, phase, total, done) as advance:
 
             def settle() -> None:
                 nonlocal done
-                stop, acknowledged = in_flight.popleft()
-                self._advance(acknowledged.result())
-                self._memory.record(phase, stop)
-                advance(stop - done)
-                done = stop
+                step = in_flight.popleft()
+                self._advance([*step.events.result(), *(future.result() for future in step.raw)])
+                self._memory.record(phase, step.stop)
+                advance(step.stop - done)
+                done = step.stop
 
             for step in steps_from(done):
-                in_flight.append((step.stop, self._writer.publish_columns(step.events)))
+                in_flight.append(self._send(step))
                 if len(in_flight) == STEPS_IN_FLIGHT_MAX:
                     settle()
             while in_flight:
                 settle()
+
+    def _send(self, step: Step) -> _InFlight:
+        events = self._writer.publish_columns(step.events)
+        raw = [self._writer.publish_raw(SIGNALS, event.key, event.value) for event in step.raw]
+        return _InFlight(step.stop, events, raw)
 
     def _advance(self, positions: Sequence[Position]) -> None:
         self._positions = Positions.of([*self._positions, *positions])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Final, NamedTuple, get_args
 
 import typer
 
@@ -19,7 +19,15 @@ from streams.producer import Producer
 from tidal.cli.connection import BrokersOption, DataOption, HttpOption, KeyOption, brokers_of, connect
 from tidal.cli.output import console, print_json, say
 from tidal.client import Client
-from tidal.importers import movielens_import, plain_files
+from tidal.importers import (
+    hackernews,
+    hackernews_import,
+    movielens_import,
+    plain_files,
+    taobao,
+    taobao_import,
+)
+from tidal.importers.imported import Imported, undeclared
 from tidal.importers.resume import ResumeFile, log_id
 from tidal.importers.rows import Refusals
 from tidal.publishing import Publisher
@@ -46,6 +54,16 @@ StateOption = Annotated[
 EXAMPLE: Final = "Example:  [bold]tidal import movielens ml-100k --data ./data[/bold]"
 
 
+class _Source(NamedTuple):
+    """Something that can be imported. `read` publishes it and says what it did."""
+
+    name: str
+    help: str
+    example: str
+    read: Callable[[Path, _Run, bool], Imported]
+    has_times: bool = True
+
+
 def register(app: typer.Typer) -> None:
     """Adds the command group."""
     group = typer.Typer(
@@ -53,62 +71,108 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         epilog=EXAMPLE,
     )
-    group.command("movielens", epilog=EXAMPLE)(movielens)
-    group.command("events", epilog="Example:  [bold]tidal import events clicks.jsonl.gz[/bold]")(events)
-    for kind in get_args(EntityKind):
-        example = f"Example:  [bold]tidal import {kind}s {kind}s.csv[/bold]"
-        group.command(f"{kind}s", help=f"{kind.capitalize()} records, CSV or JSONL.", epilog=example)(
-            _records_command(kind)
-        )
+    for source in _sources():
+        epilog = f"Example:  [bold]tidal import {source.name} {source.example}[/bold]"
+        make = _command_with_times if source.has_times else _command
+        group.command(source.name, help=source.help, epilog=epilog)(make(source))
     app.add_typer(group, name="import")
 
 
-def movielens(
-    path: PathArgument,
-    http: HttpOption = None,
-    data: DataOption = None,
-    brokers: BrokersOption = None,
-    key: KeyOption = None,
-    state: StateOption = None,
-    shift_to_now: ShiftOption = False,
-    again: AgainOption = False,
-    json: JsonOption = False,
-) -> None:
-    """MovieLens (100k, 1m, latest, or in atomic files): users, films with genres, ratings as signals."""
-    with _opened(_Site(http, data, brokers, key, state), f"movielens {path.resolve()}", again) as run:
-        for warning in movielens_import.warnings_about(run.schema):
-            say(f"warning: {warning}")
-        imported = movielens_import.import_movielens(
-            path, run.schema, run.publisher, run.resume, shift_to_now=shift_to_now
+def _sources() -> Iterator[_Source]:
+    yield _Source(
+        "movielens",
+        "MovieLens (100k, 1m, latest, or in atomic files): users, films with genres, ratings as signals.",
+        "ml-100k --data ./data",
+        _movielens,
+    )
+    yield _Source(
+        "taobao",
+        "Taobao's UserBehavior.csv: items with categories; pv, cart, fav and buy as view, add_to_list, save "
+        "and purchase.",
+        "UserBehavior.csv.gz --data ./data",
+        _taobao,
+    )
+    yield _Source(
+        "hackernews",
+        "Hacker News posts as CSV: stories, their authors as creators, points and comments as weights of "
+        "like and comment.",
+        "hacker_news.csv --data ./data",
+        _hackernews,
+    )
+    yield _Source(
+        "events",
+        "Events, CSV or JSONL: kind, item, and if known user, weight and ts.",
+        "clicks.jsonl.gz",
+        _events,
+    )
+    for kind in get_args(EntityKind):
+        yield _Source(
+            f"{kind}s",
+            f"{kind.capitalize()} records, CSV or JSONL.",
+            f"{kind}s.csv",
+            partial(_records, kind),
+            has_times=False,
         )
-        run.finish(imported.counts, imported.refusals, json)
 
 
-def events(
-    path: PathArgument,
-    http: HttpOption = None,
-    data: DataOption = None,
-    brokers: BrokersOption = None,
-    key: KeyOption = None,
-    state: StateOption = None,
-    shift_to_now: ShiftOption = False,
-    again: AgainOption = False,
-    json: JsonOption = False,
-) -> None:
-    """Events, CSV or JSONL: kind, item, and if known user, weight and ts."""
-    with _opened(_Site(http, data, brokers, key, state), f"events {path.resolve()}", again) as run:
-        refusals = Refusals()
-        shift_ms = 0
-        newest_ms = plain_files.newest_ms(path, run.schema) if shift_to_now else None
-        if newest_ms is not None:
-            shift_ms = run.resume.newest_ms(time.time_ns() // 1_000_000) - newest_ms
-        total = plain_files.count_rows(path)
-        steps = partial(plain_files.event_steps, path, run.schema, shift_ms, refusals)
-        run.publisher.publish_events("events", total, steps)
-        run.finish({"events": total}, refusals, json)
+def _movielens(path: Path, run: _Run, shift_to_now: bool) -> Imported:
+    for warning in movielens_import.warnings_about(run.schema):
+        say(f"warning: {warning}")
+    return movielens_import.import_movielens(
+        path, run.schema, run.publisher, run.resume, shift_to_now=shift_to_now
+    )
 
 
-def _records_command(kind: EntityKind) -> Any:
+def _taobao(path: Path, run: _Run, shift_to_now: bool) -> Imported:
+    for warning in undeclared(run.schema, taobao.BEHAVIOURS.values()):
+        say(f"warning: {warning}")
+    return taobao_import.import_taobao(path, run.schema, run.publisher, run.resume, shift_to_now=shift_to_now)
+
+
+def _hackernews(path: Path, run: _Run, shift_to_now: bool) -> Imported:
+    for warning in undeclared(run.schema, hackernews.SIGNALS.values()):
+        say(f"warning: {warning}")
+    return hackernews_import.import_hackernews(
+        path, run.schema, run.publisher, run.resume, shift_to_now=shift_to_now
+    )
+
+
+def _events(path: Path, run: _Run, shift_to_now: bool) -> Imported:
+    refusals, shift_ms = Refusals(), 0
+    newest_ms = plain_files.newest_ms(path, run.schema) if shift_to_now else None
+    if newest_ms is not None:
+        shift_ms = run.resume.newest_ms(time.time_ns() // 1_000_000) - newest_ms
+    total = plain_files.count_rows(path)
+    steps = partial(plain_files.event_steps, path, run.schema, shift_ms, refusals)
+    run.publisher.publish_events("events", total, steps)
+    return Imported({"events": total}, refusals, dead=Refusals())
+
+
+def _records(kind: EntityKind, path: Path, run: _Run, shift_to_now: bool) -> Imported:
+    refusals = Refusals()
+    entries = list(plain_files.read_records(path, kind, run.schema, refusals))
+    run.publisher.publish_records(kind, entries, partial(refusals.add, path))
+    return Imported({f"{kind}s": len(entries)}, refusals, dead=Refusals())
+
+
+def _command_with_times(source: _Source) -> Callable[..., None]:
+    def command(
+        path: PathArgument,
+        http: HttpOption = None,
+        data: DataOption = None,
+        brokers: BrokersOption = None,
+        key: KeyOption = None,
+        state: StateOption = None,
+        shift_to_now: ShiftOption = False,
+        again: AgainOption = False,
+        json: JsonOption = False,
+    ) -> None:
+        _run(source, path, _Site(http, data, brokers, key, state), shift_to_now, again, json)
+
+    return command
+
+
+def _command(source: _Source) -> Callable[..., None]:
     def command(
         path: PathArgument,
         http: HttpOption = None,
@@ -119,13 +183,14 @@ def _records_command(kind: EntityKind) -> Any:
         again: AgainOption = False,
         json: JsonOption = False,
     ) -> None:
-        with _opened(_Site(http, data, brokers, key, state), f"{kind}s {path.resolve()}", again) as run:
-            refusals = Refusals()
-            entries = list(plain_files.read_records(path, kind, run.schema, refusals))
-            run.publisher.publish_records(kind, entries, partial(refusals.add, path))
-            run.finish({f"{kind}s": len(entries)}, refusals, json)
+        _run(source, path, _Site(http, data, brokers, key, state), False, again, json)
 
     return command
+
+
+def _run(source: _Source, path: Path, site: _Site, shift_to_now: bool, again: bool, json: bool) -> None:
+    with _opened(site, f"{source.name} {path.resolve()}", again) as run:
+        run.finish(source.read(path, run, shift_to_now), json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,19 +219,28 @@ class _Run:
     publisher: Publisher
     resume: ResumeFile
 
-    def finish(self, counts: dict[str, int], refusals: Refusals, json: bool) -> None:
+    def finish(self, done: Imported, json: bool) -> None:
         """Waits until all of it is visible to queries, and says what was done."""
         say("everything is in the log; waiting until queries see it")
         wait_visible(self.client, self.publisher.positions, VISIBLE_TIMEOUT_S)
         self.resume.finish()
-        for line in refusals.lines():
+        for line in done.refusals.lines():
             say(f"refused: {line}")
+        for line in done.dead.lines():
+            say(f"to the dead-letter topic: {line}")
         if json:
-            position = self.publisher.positions.encode()
-            print_json({"imported": counts, "refused": refusals.count, "position": position})
-        else:
-            done = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-            say(f"imported {done}; {refusals.count:,} rows refused")
+            print_json(
+                {
+                    "imported": done.counts,
+                    "refused": done.refusals.count,
+                    "dead_letters": done.dead.count,
+                    "position": self.publisher.positions.encode(),
+                }
+            )
+            return
+        counts = ", ".join(f"{count:,} {name}" for name, count in done.counts.items())
+        letters = f", {done.dead.count:,} in the dead-letter topic" if done.dead.count else ""
+        say(f"imported {counts}; {done.refusals.count:,} rows refused{letters}")
 
 
 @contextmanager

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from schemas.model import EmbeddingSlot, Schema
+from tidal.importers.imported import Imported
 from tidal.importers.movielens import (
     DIMENSIONS,
     SIGNALS,
@@ -25,13 +26,6 @@ from tidal.publishing import ROWS_PER_STEP, Publisher, Step
 
 SCHEMA_FILE: Final = Path(__file__).parent / "schemas" / "movielens.yaml"
 EMBEDDING_SLOT: Final = "content"
-
-
-class Imported(NamedTuple):
-    """What an import did. refusals: the rows that it could not use."""
-
-    counts: dict[str, int]
-    refusals: Refusals
 
 
 def import_movielens(
@@ -54,7 +48,8 @@ def import_movielens(
         publisher.publish_records("user", users, partial(refusals.add, files.users.table.path))
     publisher.publish_records("item", items, partial(refusals.add, files.items.table.path))
     publisher.publish_events("ratings", len(ratings), partial(_steps, ratings, declared))
-    return Imported({"users": len(users), "items": len(items), "ratings": len(ratings)}, refusals)
+    counts = {"users": len(users), "items": len(items), "ratings": len(ratings)}
+    return Imported(counts, refusals, dead=Refusals())
 
 
 def _steps(ratings: Ratings, declared: frozenset[str], first: int) -> Iterator[Step]:

@@ -74,7 +74,7 @@ class TableFile(NamedTuple):
 def open_text(path: Path) -> IO[str]:
     """Opens a text file, gzipped or not; what is not UTF-8 is read as Latin-1, as old data sets are."""
     encoding = "utf-8" if _is_utf8(path) else "latin-1"
-    if _is_gzip(path):
+    if is_gzip(path):
         return gzip.open(path, "rt", encoding=encoding, newline="")
     return path.open(encoding=encoding, newline="")
 
@@ -104,13 +104,14 @@ def _split(lines: Iterator[str], delimiter: str) -> Iterator[list[str]]:
     return (stripped.split(delimiter) if (stripped := line.rstrip("\r\n")) else [] for line in lines)
 
 
-def _is_gzip(path: Path) -> bool:
+def is_gzip(path: Path) -> bool:
+    """Whether the file is gzipped, whatever its name says."""
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
 
 
 def _is_utf8(path: Path) -> bool:
-    opener = gzip.open if _is_gzip(path) else open
+    opener = gzip.open if is_gzip(path) else open
     with opener(path, "rb") as file:
         while block := file.read(SNIFFED_BYTES):
             # A block may end inside a character: the rest of the line completes it.

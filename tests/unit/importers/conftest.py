@@ -16,6 +16,7 @@ class RecordingLog:
     def __init__(self, fail_after: int | None = None) -> None:
         self.entities: list[tuple[str, str, Mapping[str, Any] | None]] = []
         self.batches: list[EventColumns] = []
+        self.raw: list[tuple[str, bytes | None, bytes]] = []
         self.fail_after = fail_after
 
     def put_entity(self, kind: str, id: str, record: Mapping[str, Any] | None) -> Future[Position]:
@@ -29,6 +30,10 @@ class RecordingLog:
             return future
         self.batches.append(columns)
         return _resolved([Position("tidal.signals", 0, len(self.batches) - 1)])
+
+    def publish_raw(self, topic: str, key: bytes | None, value: bytes) -> Future[Position]:
+        self.raw.append((topic, key, value))
+        return _resolved(Position(topic, 1, len(self.raw) - 1))
 
     @property
     def events(self) -> list[tuple[str, str, str, float, int]]:

@@ -23,13 +23,15 @@ def _events(path: Path, refusals: Refusals, shift_ms: int = 0, first: int = 0) -
 
 def test_csv_and_jsonl_give_the_same_events(tmp_path: Path) -> None:
     table = tmp_path / "events.csv"
-    table.write_text("kind,item,user,weight,ts\nview,i1,u1,,1000\nlike,i2,u1,2.5,2015-09-01T00:00:00Z\n")
+    table.write_text(
+        "kind,item,user,weight,ts\nview,i1,u1,,1000000000000\nlike,i2,u1,2.5,2015-09-01T00:00:00Z\n"
+    )
     lines = tmp_path / "events.jsonl"
     lines.write_text(
-        '{"kind":"view","item":"i1","user":"u1","ts":1000}\n\n'
+        '{"kind":"view","item":"i1","user":"u1","ts":1000000000000}\n\n'
         '{"kind":"like","item":"i2","user":"u1","weight":2.5,"ts":1441065600000}\n'
     )
-    expected = [("view", "i1", "u1", 1.0, 1000), ("like", "i2", "u1", 2.5, 1_441_065_600_000)]
+    expected = [("view", "i1", "u1", 1.0, 1_000_000_000_000), ("like", "i2", "u1", 2.5, 1_441_065_600_000)]
     assert _events(table, Refusals()) == _events(lines, Refusals()) == expected
     assert newest_ms(table, SCHEMA) == 1_441_065_600_000
     assert count_rows(table) == count_rows(lines) == 2
@@ -37,16 +39,16 @@ def test_csv_and_jsonl_give_the_same_events(tmp_path: Path) -> None:
 
 def test_a_shift_moves_every_event_and_a_start_leaves_the_first_out(tmp_path: Path) -> None:
     path = tmp_path / "events.csv"
-    path.write_text("kind,item,ts\nview,i1,1000\nview,i2,2000\n")
+    path.write_text("kind,item,ts\nview,i1,1000000001000\nview,i2,1000000002000\n")
     assert [(item, ts) for _, item, _, _, ts in _events(path, Refusals(), shift_ms=500, first=1)] == [
-        ("i2", 2500)
+        ("i2", 1_000_000_002_500)
     ]
 
 
 def test_bad_events_are_refused_with_their_line(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text(
-        '{"kind":"view","item":"i1","ts":1}\n{"kind":"nothing","item":"i1"}\n[1]\n{"kind":"view"}\n'
+        '{"kind":"view","item":"i1","ts":1000000000000}\n{"kind":"nothing","item":"i1"}\n[1]\n{"kind":"view"}\n'
         '{"kind":"view","item":"i1","weight":"heavy"}\n{"kind":"view","item":"i2","ts":"yesterday"}\n'
     )
     refusals = Refusals()

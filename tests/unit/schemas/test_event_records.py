@@ -115,8 +115,12 @@ def test_a_bad_record_is_refused_and_the_others_go_on(value: bytes, code: str, p
 
 
 def test_limits_are_met_exactly() -> None:
-    values = (event(item="x" * 256), event(ts=NOW + 300_000), event(weight=-1_000_000), event(ts=0))
+    first_ms = default_schema().limits.ts_ms_min
+    values = (event(item="x" * 256), event(ts=NOW + 300_000), event(weight=-1_000_000), event(ts=first_ms))
     assert decode(*values).rejects == []
+    assert [reject.error.code for reject in decode(event(ts=first_ms - 1)).rejects] == [
+        "timestamp_out_of_range"
+    ]
 
 
 def test_a_bad_event_in_an_array_does_not_spoil_the_others() -> None:
