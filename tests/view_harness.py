@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from materializers.batches import CardedEvents, EntityWrite, ItemBatch, UserBatch
 from materializers.cards import ItemCards
 from materializers.interner import Interner
-from materializers.materializer import Materializer, PartitionContext
+from materializers.materializer import Materializer, PartitionContext, View
 from schemas.ids import entity_ids
 from schemas.loading import load_schema
 from schemas.model import Schema
 from schemas.records.entities import decode_entity
 from tests.memory_rows import MemoryRows, MemoryWriter
-from tests.oracle import Event, LogRecord
+from tests.oracle import CleanFold, Event, LogRecord, fold
+from tests.view_strategies import Cuts
 
 HALF_LIVES_MS = (3_600_000, 86_400_000, 604_800_000)
 DIM = 8
@@ -38,29 +41,37 @@ def small_schema() -> Schema:
                     "decay": exponential,
                     "windows": windows,
                     "state": "met",
-                    "relationship": {"bond": 0.02},
+                    "relationship": {"bond": 0.02, "fondness": 0.1},
                     "preference": 0.05,
                 },
                 "cheer": {
                     "category": "positive",
                     "decay": {"exponential": ["24h"]},
                     "windows": windows,
-                    "state": "cheered",
-                    "relationship": {"bond": 0.4, "esteem": 0.3},
+                    "state": ["cheered", "judged"],
+                    "clears": "shunned",
+                    "relationship": {"bond": 0.4, "esteem": 0.3, "fondness": 0.5, "pull": 0.2},
                     "preference": 0.6,
                 },
                 "jeer": {
                     "category": "negative",
                     "decay": "none",
                     "windows": ["24h", "all_time"],
-                    "clears": "cheered",
-                    "relationship": {"bond": -0.5},
+                    "state": ["shunned", "judged"],
+                    "clears": ["cheered"],
+                    "relationship": {"bond": -0.5, "fondness": -0.3},
                     "preference": -0.4,
                 },
                 "stay": {"category": "consumption", "decay": exponential, "windows": windows},
             },
-            "states": ["met", "cheered"],
-            "relationships": {"bond": {"half_life": "7d"}, "esteem": {}},
+            "states": ["met", "cheered", "shunned", "judged"],
+            "co_engagement": ["cheered", "met"],
+            "relationships": {
+                "bond": {"half_life": "7d"},
+                "esteem": {},
+                "fondness": {"target": "item", "half_life": "24h"},
+                "pull": {"target": "item"},
+            },
         }
     )
 
@@ -174,6 +185,37 @@ def run(
             unflushed.clear()
     flush(view, partition.rows)
     return partition
+
+
+def run_carded(
+    view: View,
+    schema: Schema,
+    items: dict[str, dict[str, object]],
+    events: Sequence[Event],
+    cut: Cuts,
+    build: Callable[[PartitionContext], Materializer] | None = None,
+) -> tuple[Partition, CleanFold]:
+    """A user view's partition after ``events`` on known ``items``, and the fold of the log that they make.
+
+    The view is given what counts: duplicates are left out as the shard does. ``build`` replaces the view's.
+    """
+    oracle = fold(log_of(events, items), schema)
+    lives = count()
+    with TemporaryDirectory() as folder:
+
+        def revive(partition: Partition) -> Partition:
+            return with_cards(partition.crash(), Path(folder) / str(next(lives)), items)
+
+        partition = run(
+            with_cards(Partition(schema), Path(folder) / str(next(lives)), items),
+            build or view.build,
+            "user_batch",
+            cut.batches(oracle.events),
+            flush_after=cut.flush_after,
+            crash_after=cut.crash_after,
+            revive=revive,
+        )
+    return partition, oracle
 
 
 def flush(view: Materializer, rows: MemoryRows) -> None:

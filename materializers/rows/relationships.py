@@ -1,7 +1,8 @@
 """Rows of ``relationships``: the weight of an implicit edge from a user.
 
-Key: ``[user EntityId][0x00][RELATIONSHIP_TAG][type code u32 BE][target EntityId u64 BE]``. The value ends in
-the target's id, so that a reader of a user's edges needs no second table.
+Key: ``[user EntityId][0x00][RELATIONSHIP_TAG][type code u32 BE][target EntityId u64 BE]``. An edge to a
+creator ends in the creator's id, so that a reader of a user's edges needs no second table. One to an item
+does not: there are many more of them, and readers know every item that has a signal.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ ROW: Final = FixedRow(TABLE, VERSION, [("updated_ms", "<i8"), ("weight", "<f8")]
 
 
 class StoredWeight(NamedTuple):
-    """``weight`` in [0, 1] as of ``updated_ms``; fade it with ``decay.faded`` to the time of reading."""
+    """``weight`` in [0, 1] as of ``updated_ms``; fade it with ``decay.faded`` to the time of reading.
+
+    ``target`` is ``""`` where it is an item: the key has its EntityId.
+    """
 
     weight: float
     updated_ms: int

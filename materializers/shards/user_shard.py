@@ -94,9 +94,11 @@ class UserShard:
         signals = schema.signal_list
         self._codes = np.array([signal.code for signal in signals], dtype=np.uint64)
         self._deduplicated = np.array([signal.dedup == "default" for signal in signals], dtype=bool)
-        # Only what moves a preference or a relationship has to know the item's embedding and creator.
+        # Only what moves a preference or an edge to a creator has to know the item's embedding and creator.
+        to_creators = {name for name, edge in schema.relationships.items() if edge.target == "creator"}
         self._needs_card = np.array(
-            [signal.preference != 0 or bool(signal.relationship) for signal in signals], dtype=bool
+            [signal.preference != 0 or not to_creators.isdisjoint(signal.relationship) for signal in signals],
+            dtype=bool,
         )
         self._applied = -1
         self._rerouted_hw: dict[int, int] = {}

@@ -1,13 +1,15 @@
-"""Relationship weights: how much a user's signals tie them to a creator, by edge type.
+"""Relationship weights: how much a user's signals tie them to a creator or to an item, by edge type.
 
-A signal declares what it adds to each implicit edge type. An edge's weight w, last updated at u, takes an
-event at t with the delta d as
+A signal declares what it adds to each implicit edge type; the type declares what it leads to, the creator of
+the signal's item or the item itself. An edge's weight w, last updated at u, takes an event at t with the
+delta d as
 
     w = clamp(w · 2^(−max(0, t − u)/h) + d · 2^(−max(0, u − t)/h), 0, 1)        u = max(u, t)
 
 so a late event adds what would be left of it. The event's own weight plays no part: the delta says what one
-such event is worth. A type without half-life never fades. Events of a user on an item without a
-creator move nothing.
+such event is worth. A type without half-life never fades. An edge to a creator needs the item's record:
+events on an item without a creator move none. An edge to the item needs no record, and counts in the order of
+the log.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from materializers.batches import CardedEvents, UserBatch
+from materializers.batches import UserBatch
 from materializers.column_table import ColumnTable
 from materializers.decay import NEVER_MS, faded
 from materializers.erasing import erase_rows
+from materializers.interner import Interner
 from materializers.materializer import (
     Forgotten,
     PartitionContext,
@@ -36,17 +39,19 @@ from materializers.views.signal_columns import relationship_deltas
 from schemas.errors import TidalError
 from schemas.model import Schema
 
+U16 = npt.NDArray[np.uint16]
+U32 = npt.NDArray[np.uint32]
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 
-EDGES_MAX = 1 << 17  # active edges of one partition in memory, about 65 bytes each: 9 MB
+EDGES_MAX = 1 << 17  # active edges of one partition and target in memory, about 65 bytes each: 9 MB
 _TARGET_BITS = 28
 _TYPE_BITS = 7
 _USER_BITS = 28
 
 
 class TooManyNamesError(TidalError):
-    """A worker has interned more users or creators than an edge's key can tell apart."""
+    """A worker has interned more users, creators or items than an edge's key can tell apart."""
 
     def __init__(self, what: str, wid: int, bits: int) -> None:
         super().__init__(
@@ -56,106 +61,142 @@ class TooManyNamesError(TidalError):
 
 
 class _EdgeTypes(NamedTuple):
-    """The implicit edge types that some signal moves: ``code`` u32[types], ``half_life_ms`` f64[types]
-    (inf = never fades), ``delta`` f64[types, signals]."""
+    """The implicit edge types to one kind of target that some signal moves.
 
-    code: npt.NDArray[np.uint32]
+    ``codes`` u32[types], ``half_life_ms`` f64[types] (inf = never fades), ``delta`` f64[types, signals],
+    ``moves`` bool[signals].
+    """
+
+    codes: U32
     half_life_ms: F64
     delta: F64
+    moves: npt.NDArray[np.bool_]
 
     @staticmethod
-    def of(schema: Schema) -> _EdgeTypes:
+    def of(schema: Schema, target: str) -> _EdgeTypes:
         moved = {name for signal in schema.signal_list for name in signal.relationship}
-        types = [edge for edge in schema.relationships.values() if edge.name in moved]
-        deltas = [relationship_deltas(schema, edge.name) for edge in types]
+        types = [
+            edge for edge in schema.relationships.values() if edge.name in moved and edge.target == target
+        ]
+        deltas = np.array([relationship_deltas(schema, edge.name) for edge in types], dtype=np.float64)
+        delta = deltas.reshape(len(types), len(schema.signal_list))
         return _EdgeTypes(
             np.array([edge.code for edge in types], dtype=np.uint32),
             np.array([edge.half_life_ms or np.inf for edge in types], dtype=np.float64),
-            np.array(deltas, dtype=np.float64).reshape(len(types), len(schema.signal_list)),
+            delta,
+            np.any(delta != 0.0, axis=0),
         )
 
 
 class Relationships:
-    """The fold of one user partition."""
+    """The fold of one user partition: edges to creators, and edges to items."""
 
     def __init__(self, context: PartitionContext, edges_max: int = EDGES_MAX) -> None:
-        self._types = _EdgeTypes.of(context.schema)
-        self._users = context.users
-        self._creators = context.creators
         self._rows = context.rows
-        self._edges = ColumnTable(
-            TABLE,
-            ROW,
-            context.rows,
-            self._keys_of,
-            tail_of=self._targets_of,
-            defaults={"updated_ms": NEVER_MS},
-            slots_max=edges_max,
-        )
+        creators, items = (_EdgeTypes.of(context.schema, target) for target in ("creator", "item"))
+        self._to_creators = _Edges("creator", creators, context, context.creators, edges_max, tailed=True)
+        self._to_items = _Edges("item", items, context, context.items, edges_max, tailed=False)
 
     def on_batch(self, batch: UserBatch) -> None:
-        """Apply the events whose item is known, each edge's in order."""
+        """Apply every edge's events in order: to items all, to creators those whose item is known."""
         carded = batch.carded
-        delta = self._types.delta[:, carded.signal]
-        moving = (delta != 0.0) & (carded.user != 0) & (carded.creator != 0)
-        events, types = np.nonzero(moving.T)
-        if not len(events):
-            return
-        rounds = rounds_of(_edge_keys(carded, events, types))
-        slots = self._edges.slots(rounds.keys)
-        self._fold(rounds, slots, carded.ts_ms[events], delta[types, events], types)
-        self._edges.touch(slots)
+        self._to_creators.apply(carded.user, carded.creator, carded.signal, carded.ts_ms)
+        self._to_items.apply(batch.user, batch.item, batch.signal, batch.ts_ms)
 
     def checkpoint(self, writer: RowWriter) -> None:
         """Changed edges."""
-        self._edges.flush(writer)
+        self._to_creators.table.flush(writer)
+        self._to_items.table.flush(writer)
 
     def restore(self, reader: RowReader) -> None:
         """Edges are read when an event touches them."""
         self._rows = reader
-        self._edges.restore(reader)
+        self._to_creators.table.restore(reader)
+        self._to_items.table.restore(reader)
 
     def forget(self, users: Forgotten, writer: RowWriter) -> dict[str, int]:
         """Edges from the users."""
-        self._edges.drop(lambda keys: np.isin(_split(keys)[0], users.wids))
+        for edges in (self._to_creators, self._to_items):
+            edges.table.drop(lambda keys: np.isin(_split(keys)[0], users.wids))
         return erase_rows(TABLE, users.entity_ids, self._rows, writer)
 
-    def _fold(self, rounds: Rounds, slots: I64, ts_ms: I64, delta: F64, types: I64) -> None:
-        weight, updated = self._edges["weight"][slots], self._edges["updated_ms"][slots]
-        half_life = self._types.half_life_ms[types]
+
+class _Edges:
+    """Edges to one kind of target; ``tailed``: a row ends in the target's id."""
+
+    def __init__(
+        self,
+        what: str,
+        types: _EdgeTypes,
+        context: PartitionContext,
+        targets: Interner,
+        edges_max: int,
+        *,
+        tailed: bool,
+    ) -> None:
+        self._what = what
+        self._types = types
+        self._users = context.users
+        self._targets = targets
+        self.table = ColumnTable(
+            TABLE,
+            ROW,
+            context.rows,
+            self._keys_of,
+            tail_of=self._targets_of if tailed else None,
+            defaults={"updated_ms": NEVER_MS},
+            slots_max=edges_max,
+        )
+
+    def apply(self, user: U32, target: U32, signal: U16, ts_ms: I64) -> None:
+        """Apply events [n] in order; those without a user or a target (wid 0) move nothing."""
+        moving = np.flatnonzero(self._types.moves[signal] & (user != 0) & (target != 0))
+        if not len(moving):
+            return
+        delta = self._types.delta[:, signal[moving]]
+        types, events = np.nonzero(delta)
+        delta = delta[types, events]
+        events = moving[events]
+        rounds = rounds_of(self._int_keys(user[events], types, target[events]))
+        slots = self.table.slots(rounds.keys)
+        self._fold(rounds, slots, ts_ms[events], delta, self._types.half_life_ms[types])
+        self.table.touch(slots)
+
+    def _fold(self, rounds: Rounds, slots: I64, ts_ms: I64, delta: F64, half_life_ms: F64) -> None:
+        weight, updated = self.table["weight"][slots], self.table["updated_ms"][slots]
         for size, part in rounds:
             event = rounds.events[part]
-            at, fading = ts_ms[event], half_life[event]
+            at, fading = ts_ms[event], half_life_ms[event]
             known = np.where(updated[:size] == NEVER_MS, at, updated[:size])
             kept = faded(weight[:size], known, fading, at)
             added = faded(delta[event], at, fading, known)
             weight[:size] = np.clip(kept + added, 0.0, 1.0)
             updated[:size] = np.maximum(known, at)
-        self._edges["weight"][slots], self._edges["updated_ms"][slots] = weight, updated
+        self.table["weight"][slots], self.table["updated_ms"][slots] = weight, updated
+
+    def _int_keys(self, user: U32, types: I64, target: U32) -> I64:
+        for what, wids, bits in (("user", user, _USER_BITS), (self._what, target, _TARGET_BITS)):
+            if int(wids.max()) >> bits:
+                raise TooManyNamesError(what, int(wids.max()), bits)
+        high = user.astype(np.int64) << (_TYPE_BITS + _TARGET_BITS)
+        return high | (types << _TARGET_BITS) | target.astype(np.int64)
 
     def _keys_of(self, keys: I64) -> list[bytes]:
-        user, type_index, target = _split(keys)
+        user, types, target = _split(keys)
         return relationship_keys(
-            self._users.entity_ids[user], self._types.code[type_index], self._creators.entity_ids[target]
+            self._users.entity_ids[user], self._types.codes[types], self._targets.entity_ids[target]
         )
 
     def _targets_of(self, keys: I64) -> list[bytes]:
-        names = self._creators.strings(_split(keys)[2].astype(np.uint32))
+        names = self._targets.strings(_split(keys)[2].astype(np.uint32))
         return [name.encode() for name in names]
 
 
-def _edge_keys(carded: CardedEvents, events: I64, types: I64) -> I64:
-    user, creator = carded.user[events].astype(np.int64), carded.creator[events].astype(np.int64)
-    for what, wids, bits in (("user", user, _USER_BITS), ("creator", creator, _TARGET_BITS)):
-        if int(wids.max()) >> bits:
-            raise TooManyNamesError(what, int(wids.max()), bits)
-    return (user << (_TYPE_BITS + _TARGET_BITS)) | (types << _TARGET_BITS) | creator
-
-
 def _split(keys: I64) -> tuple[I64, I64, I64]:
+    """User, type and target of int keys."""
     user = keys >> (_TYPE_BITS + _TARGET_BITS)
-    type_index = (keys >> _TARGET_BITS) & ((1 << _TYPE_BITS) - 1)
-    return user, type_index, keys & ((1 << _TARGET_BITS) - 1)
+    types = (keys >> _TARGET_BITS) & ((1 << _TYPE_BITS) - 1)
+    return user, types, keys & ((1 << _TARGET_BITS) - 1)
 
 
 VIEW = View(

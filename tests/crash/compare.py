@@ -89,18 +89,21 @@ def _preferences(tables: Tables, clean: CleanFold) -> Iterator[str]:
 
 
 def _edges(tables: Tables, clean: CleanFold, schema: Schema) -> Iterator[str]:
-    creators = {record.creator for record in clean.entities["item"].values() if record.creator}
     implicit = [name for name, relationship in schema.relationships.items() if not relationship.explicit]
-    for user in clean.users():
-        for type_name in implicit:
-            for creator in creators:
-                expected = clean.relationship(user, type_name, creator)
-                stored = tables.edges.get((entity_id(user), code_of(type_name), creator))
-                same = expected is stored is None or (
-                    expected is not None
-                    and stored is not None
-                    and expected.updated_ms == stored[1]
-                    and math.isclose(expected.weight, stored[0], rel_tol=WEIGHT_TOLERANCE, abs_tol=1e-12)
-                )
-                if not same:
-                    yield f"{user} {type_name} {creator}: table {stored}, log {expected}"
+    expected = {
+        (entity_id(user), code_of(type_name), entity_id(target)): edge
+        for user in clean.users()
+        for type_name in implicit
+        for target, edge in clean.relationships(user, type_name).items()
+    }
+    for key in expected.keys() | tables.edges.keys():
+        edge, stored = expected.get(key), tables.edges.get(key)
+        same = (
+            edge is not None
+            and stored is not None
+            and edge.updated_ms == stored[1]
+            and math.isclose(edge.weight, stored[0], rel_tol=WEIGHT_TOLERANCE, abs_tol=1e-12)
+        )
+        if not same:
+            user, code, target = key
+            yield f"user {user:016x} type {code:08x} target {target:016x}: table {stored}, log {edge}"

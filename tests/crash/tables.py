@@ -38,7 +38,7 @@ class Tables:
     cells: dict[tuple[str, str], tuple[int, int, int, list[float]]] = field(default_factory=dict)
     states: dict[tuple[int, int], set[str]] = field(default_factory=dict)
     preferences: dict[int, tuple[int, list[float], list[float]]] = field(default_factory=dict)
-    edges: dict[tuple[int, int, str], tuple[float, int]] = field(default_factory=dict)
+    edges: dict[tuple[int, int, int], tuple[float, int]] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     entities: dict[tuple[str, str], bytes] = field(default_factory=dict)
     card_positions: dict[int, list[tuple[int, dict[int, int]]]] = field(default_factory=dict)
@@ -147,9 +147,9 @@ def _users(tables: Tables, partition: int, rows: Rows) -> None:
         row = preference.decode_preference(value)
         tables.preferences[split_row_key(key)[0]] = (row.updates, row.long.tolist(), row.short.tolist())
     for key, value in rows.get(relationships.TABLE, {}).items():
-        user, code, _ = relationships.split_relationship_key(key)
+        user, code, target = relationships.split_relationship_key(key)
         edge = relationships.decode_relationship(value)
-        tables.edges[user, code, edge.target] = (edge.weight, edge.updated_ms)
+        tables.edges[user, code, target] = (edge.weight, edge.updated_ms)
     for key, value in rows.get(REJECT_COUNTS_TABLE.name, {}).items():
         tables.rejects[key.decode()] += int.from_bytes(value, "big")
     history = [

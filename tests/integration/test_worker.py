@@ -154,7 +154,7 @@ def test_an_item_that_comes_late_is_applied_to_what_waited(site: Site) -> None:
         return any(row.next_offsets.get(item, 0) for row in history)
 
     _until(arrived, site.tail(NAME))
-    assert len(list(reader.scan("relationships", home))) == 1
+    assert len(list(reader.scan("relationships", home))) == 2  # to the item, and now to its creator
     reader.close()
 
 

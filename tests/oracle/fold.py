@@ -165,17 +165,27 @@ class CleanFold:
 
     def relationship(self, user: str, type_name: str, target: str) -> Edge | None:
         """The weight of an implicit edge; None when no event moved it."""
+        return self.relationships(user, type_name).get(target)
+
+    def relationships(self, user: str, type_name: str) -> dict[str, Edge]:
+        """The user's implicit edges of one type by target, which is a creator or an item."""
         half_life_ms = self.schema.relationships[type_name].half_life_ms
-        edge: Edge | None = None
-        for event, item in self._applied(user):
+        edges: dict[str, Edge] = {}
+        for event, target in self._moving(user, type_name):
             delta = self.schema.signals[event.kind].relationship.get(type_name, 0.0)
-            if delta == 0.0 or item.creator != target:
+            if delta == 0.0 or not target:
                 continue
-            before = edge or Edge(0.0, event.ts_ms)
+            before = edges.get(target, Edge(0.0, event.ts_ms))
             kept = before.weight * _left(event.ts_ms - before.updated_ms, half_life_ms)
             added = delta * _left(before.updated_ms - event.ts_ms, half_life_ms)
-            edge = Edge(min(1.0, max(0.0, kept + added)), max(before.updated_ms, event.ts_ms))
-        return edge
+            edges[target] = Edge(min(1.0, max(0.0, kept + added)), max(before.updated_ms, event.ts_ms))
+        return edges
+
+    def _moving(self, user: str, type_name: str) -> list[tuple[Event, str | None]]:
+        """The user's events with the target that an edge of the type leads to, in the order that counts."""
+        if self.schema.relationships[type_name].target == "item":
+            return [(event, event.item) for event in self._by_user.get(user, [])] if user else []
+        return [(event, item.creator) for event, item in self._applied(user)]
 
     def _applied(self, user: str) -> list[tuple[Event, EntityRecord]]:
         """The user's events with the record of the item that each saw, in the serial order of the run.
