@@ -244,8 +244,10 @@ class DedupHorizon:
 
     def _write_blanked(self, writer: RowWriter) -> None:
         for generation in (self._previous, self._current):
-            wanted = self._rewrite.get(generation.number, set())
-            firsts = self._firsts(generation.number) if wanted else []
+            wanted = self._rewrite.get(generation.number)
+            if not wanted:
+                continue
+            firsts = self._firsts(generation.number)
             for first, end in zip(firsts, [*firsts[1:], generation.written], strict=True):
                 if first in wanted:
                     digests = generation.digests.since(first, end).astype("<u8")
