@@ -8,9 +8,19 @@ from streams.embedded.settings import LogSettings
 
 if TYPE_CHECKING:
     from streams.embedded.embedded_log import EmbeddedLog, run
-    from streams.embedded.errors import EmbeddedLogError, ListenError, LogFolderError
+    from streams.embedded.errors import EmbeddedLogError, ListenError, LogFolderError, UsersError
+    from streams.embedded.security import Security
 
-__all__ = ["EmbeddedLog", "EmbeddedLogError", "ListenError", "LogFolderError", "LogSettings", "run"]
+__all__ = [
+    "EmbeddedLog",
+    "EmbeddedLogError",
+    "ListenError",
+    "LogFolderError",
+    "LogSettings",
+    "Security",
+    "UsersError",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,7 +29,11 @@ def __getattr__(name: str) -> Any:
         from streams.embedded import embedded_log
 
         return getattr(embedded_log, name)
-    if name in ("EmbeddedLogError", "ListenError", "LogFolderError"):
+    if name == "Security":
+        from streams.embedded.security import Security
+
+        return Security
+    if name in ("EmbeddedLogError", "ListenError", "LogFolderError", "UsersError"):
         from streams.embedded import errors
 
         return getattr(errors, name)

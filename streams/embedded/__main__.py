@@ -7,7 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
-from streams.embedded.embedded_log import run
+from streams.embedded.embedded_log import EmbeddedLog, run
 from streams.embedded.errors import EmbeddedLogError
 
 
@@ -23,9 +23,7 @@ def main() -> int:
     host, _, port = arguments.listen.rpartition(":")
     try:
         run(
-            arguments.data,
-            host.strip("[]") or "127.0.0.1",
-            int(port),
+            EmbeddedLog(arguments.data, host.strip("[]") or "127.0.0.1", int(port)),
             on_ready=lambda address: print(f"listening on {address}", flush=True),
         )
     except (EmbeddedLogError, OSError) as error:

@@ -37,6 +37,8 @@ _XERIAL_MAGIC = b"\x82SNAPPY\x00"
 _STREAM_CODECS: dict[int, Any] = {1: cramjam.gzip, 3: cramjam.lz4, 4: cramjam.zstd}
 
 NO_PRODUCER = -1
+# What a compressed batch may unpack to: clients bound their batches before they compress them, to 1 MiB.
+UNPACKED_BYTES_MAX = 64 << 20
 
 
 class BatchHeader(NamedTuple):
@@ -308,10 +310,10 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def decompress(data: bytes, codec: int, bytes_max: int | None = None) -> bytes:
+def decompress(data: bytes, codec: int, bytes_max: int = UNPACKED_BYTES_MAX) -> bytes:
     """Undo codec 0 none, 1 gzip, 2 snappy (raw or in Xerial frames), 3 lz4, 4 zstd.
 
-    bytes_max: refuse what would become larger, without the memory for it.
+    bytes_max: what would become larger is refused, without the memory for it.
     Raises CorruptBatchError.
     """
     if codec == 0:
@@ -322,13 +324,13 @@ def decompress(data: bytes, codec: int, bytes_max: int | None = None) -> bytes:
         if codec == 2:
             return _decompress_snappy(data, bytes_max)
         stream = _STREAM_CODECS[codec]
-        if bytes_max is None:
-            return bytes(stream.decompress(data))
         # Memory that is not written to costs nothing.
         with mmap.mmap(-1, bytes_max) as room:
             return room[: stream.decompress_into(data, room)]
     except cramjam.DecompressionError as error:
-        raise CorruptBatchError("corrupt_message", f"codec {codec} cannot be undone: {error}") from error
+        raise CorruptBatchError(
+            "corrupt_message", f"codec {codec} cannot be undone, or to more than {bytes_max} bytes: {error}"
+        ) from error
 
 
 def compress(data: bytes, codec: int) -> bytes:
@@ -340,9 +342,9 @@ def compress(data: bytes, codec: int) -> bytes:
     return bytes(_STREAM_CODECS[codec].compress(data))
 
 
-def _decompress_snappy(data: bytes, bytes_max: int | None) -> bytes:
+def _decompress_snappy(data: bytes, bytes_max: int) -> bytes:
     blocks = list(_snappy_blocks(data))
-    if bytes_max is not None and sum(map(cramjam.snappy.decompress_raw_len, blocks)) > bytes_max:
+    if sum(map(cramjam.snappy.decompress_raw_len, blocks)) > bytes_max:
         raise CorruptBatchError("corrupt_message", f"its records have more than {bytes_max} bytes")
     return b"".join(bytes(cramjam.snappy.decompress_raw(block)) for block in blocks)
 

@@ -7,9 +7,11 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
+from streams.embedded.budget import Budget
 from streams.embedded.commit import GroupCommit
 from streams.embedded.disk_space import DiskSpace
 from streams.embedded.group_service import GroupService
+from streams.embedded.measures import Measures
 from streams.embedded.metadata import ClusterNamed, MetadataStore, ProducerIdsReserved
 from streams.embedded.settings import LogSettings
 from streams.embedded.topics import Topics
@@ -50,8 +52,12 @@ class Broker:
     def __init__(self, data_dir: Path, settings: LogSettings, commit: GroupCommit) -> None:
         self.settings = settings
         self.commit = commit
+        # Where clients are told to connect.
         self.host = ""
         self.port = 0
+        self.measures = Measures()
+        self.received = Budget(settings.received_bytes_max)
+        self.unsent = Budget(settings.unsent_bytes_max)
         self.store = MetadataStore(data_dir / "metadata.journal", settings.journal_bytes, commit)
         self.store.load()
         if not self.store.state.cluster_id:

@@ -55,6 +55,8 @@ APIS: dict[int, Api] = {
         Api(14, "SyncGroup", 0, 5),
         Api(15, "DescribeGroups", 0, 5),
         Api(16, "ListGroups", 0, 4),
+        # Not 0: what follows it has no frame of a request.
+        Api(17, "SaslHandshake", 1, 1),
         Api(18, "ApiVersions", 0, 3),
         Api(19, "CreateTopics", 2, 6),
         Api(20, "DeleteTopics", 1, 5),
@@ -66,6 +68,7 @@ APIS: dict[int, Api] = {
         Api(28, "TxnOffsetCommit", 0, 3),
         Api(32, "DescribeConfigs", 1, 4),
         Api(33, "AlterConfigs", 0, 2),
+        Api(36, "SaslAuthenticate", 0, 2),
         Api(37, "CreatePartitions", 0, 2),
         Api(42, "DeleteGroups", 0, 2),
         Api(44, "IncrementalAlterConfigs", 0, 1),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import ipaddress
 import logging
 import os
 import resource
@@ -17,8 +16,9 @@ import uvloop
 
 from streams.embedded.broker import Broker
 from streams.embedded.commit import GroupCommit
-from streams.embedded.errors import ListenError, LogFolderError
+from streams.embedded.errors import LogFolderError
 from streams.embedded.housekeeping import Housekeeping
+from streams.embedded.security import Security, check_exposure
 from streams.embedded.server import Server
 from streams.embedded.settings import LogSettings
 
@@ -59,7 +59,9 @@ class EmbeddedLog:
     """A single-node log that speaks the Kafka protocol.
 
     data_dir: made if missing, locked while the log runs.
-    host, port: where to listen; port 0 takes a free one, `address` tells which.
+    host, port: where to listen; port 0 takes a free one.
+    security: certificate and users; without them the log listens on loopback only.
+    advertise: HOST or HOST:PORT that clients are told to connect to, if it is not where the log listens.
     """
 
     def __init__(
@@ -68,12 +70,17 @@ class EmbeddedLog:
         host: str = "127.0.0.1",
         port: int = 0,
         settings: LogSettings = _DEFAULTS,
+        *,
+        security: Security | None = None,
+        advertise: str = "",
     ) -> None:
         self.data_dir = Path(data_dir)
         # "localhost" may mean two addresses, and a free port of one need not be free on the other.
         self.host = "127.0.0.1" if host == "localhost" else host
         self.port = port
         self.settings = settings
+        self._security = security
+        self._advertise = advertise
         self._lock = FolderLock(self.data_dir)
         self._commit: GroupCommit | None = None
         self._broker: Broker | None = None
@@ -83,15 +90,22 @@ class EmbeddedLog:
     @property
     def address(self) -> str:
         """host:port for clients."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host, port = self._advertised()
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _advertised(self) -> tuple[str, int]:
+        host, _, port = self._advertise.rpartition(":")
+        if not host or not port.isdecimal():
+            host, port = self._advertise, ""
+        return host.strip("[]") or self.host, int(port) if port else self.port
 
     async def start(self) -> None:
         """Recover what is on disk, then listen.
 
         Raises LogFolderError when the folder is in use or cannot be written, ListenError for an address
-        that is not loopback, OSError when the port is taken.
+        that others reach without a login or a certificate of no use, OSError when the port is taken.
         """
-        _check_loopback(self.host)
+        check_exposure(self.host, self._advertise, self._security)
         started = time.perf_counter()
         self._prepare_folder()
         try:
@@ -99,9 +113,9 @@ class EmbeddedLog:
             self._broker = Broker(self.data_dir, self.settings, self._commit)
             await self._broker.transactions.recover()
             await self._commit.barrier()
-            self._server = Server(self._broker)
+            self._server = Server(self._broker, self._security)
             self.port = await self._server.start(self.host, self.port)
-            self._broker.host, self._broker.port = self.host, self.port
+            self._broker.host, self._broker.port = self._advertised()
             self._housekeeping = Housekeeping(self._broker)
             self._housekeeping.start()
         except BaseException:
@@ -134,15 +148,9 @@ class EmbeddedLog:
         _raise_file_limit()
 
 
-def run(
-    data_dir: Path,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    settings: LogSettings = _DEFAULTS,
-    on_ready: Callable[[str], None] = lambda address: None,
-) -> None:
-    """Serve a data folder until SIGTERM or SIGINT. Blocks; on_ready gets the address once it listens."""
-    uvloop.run(_serve(EmbeddedLog(data_dir, host, port, settings), on_ready))
+def run(log: EmbeddedLog, on_ready: Callable[[str], None] = lambda address: None) -> None:
+    """Serve a log until SIGTERM or SIGINT. Blocks; on_ready gets the address once it listens."""
+    uvloop.run(_serve(log, on_ready))
 
 
 async def _serve(log: EmbeddedLog, on_ready: Callable[[str], None]) -> None:
@@ -156,19 +164,6 @@ async def _serve(log: EmbeddedLog, on_ready: Callable[[str], None]) -> None:
         await stopping.wait()
     finally:
         await log.stop()
-
-
-def _check_loopback(host: str) -> None:
-    """Anybody who can connect may read and write everything, so nobody else's machine may."""
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise ListenError(
-            f"{host}: this log has no authentication, it listens on loopback only (127.0.0.1, ::1); "
-            "use Redpanda or Apache Kafka for other machines"
-        )
 
 
 def _raise_file_limit() -> None:

@@ -1,7 +1,8 @@
 """What can go wrong in the embedded log.
 
 EmbeddedLogError
-├── ListenError           the log may not listen on an address
+├── ListenError           the log may not listen on an address, or not with this certificate
+├── UsersError            a file of users cannot be used, or a name or password is not taken
 ├── LogFolderError        the data folder cannot be used (locked, not a log, not writable)
 ├── CorruptBatchError     a batch that the log refuses; carries the protocol's error name
 ├── SequenceError         an idempotent producer's batch out of order or fenced; carries the error name
@@ -22,7 +23,11 @@ class LogFolderError(EmbeddedLogError):
 
 
 class ListenError(EmbeddedLogError):
-    """An address that other machines can reach."""
+    """An address that other machines can reach without a password, or a certificate of no use."""
+
+
+class UsersError(EmbeddedLogError):
+    """A file of users, a user's name or a password is not as it must be."""
 
 
 class ProtocolRefusalError(EmbeddedLogError):

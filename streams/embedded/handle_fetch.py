@@ -97,7 +97,9 @@ class PendingFetch:
 
     def _gather(self) -> tuple[list[FetchResult], int, bool]:
         """(results, record bytes in them, is there an error to tell at once)."""
-        left = min(self._request.bytes_max, self._broker.settings.fetch_bytes_max)
+        left = min(
+            self._request.bytes_max, self._broker.settings.fetch_bytes_max, max(self._broker.unsent.room, 1)
+        )
         results: list[FetchResult] = []
         total = 0
         failed = False

@@ -60,7 +60,7 @@ class ProduceHandler:
             raise ProtocolRefusalError("invalid_record", "no batch")
         header = batch.validate_produced(item.records, log.config.batch_bytes_max)
         if log.config.is_compacted:
-            require_keys(item.records, header, self._broker.settings.unpacked_bytes_max)
+            require_keys(item.records, header)
         if header.is_transactional:
             error = self._broker.transactions.check_produce(
                 header.producer_id, header.producer_epoch, item.topic, item.partition

@@ -14,14 +14,13 @@ _NEGATIVE = 0x01
 _CONTINUES = 0x80
 
 
-def require_keys(buffer: Buffer, header: BatchHeader, unpacked_bytes_max: int) -> None:
-    """Check a batch whose header is validated; `unpacked_bytes_max` bounds what a compressed one may hold.
+def require_keys(buffer: Buffer, header: BatchHeader) -> None:
+    """Check a batch whose header is validated.
 
     Raises CorruptBatchError (invalid_record) for a record without key or records that cannot be read.
     """
     try:
-        packed = bytes(memoryview(buffer)[batch.HEADER_BYTES : header.size])
-        keyless = _first_keyless(batch.decompress(packed, header.compression, unpacked_bytes_max), header)
+        keyless = _first_keyless(batch.records_of(buffer, 0, header), header)
     except (CorruptBatchError, IndexError) as error:
         raise CorruptBatchError("invalid_record", f"the records cannot be read: {error}") from error
     if keyless >= 0:

@@ -43,16 +43,26 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     request_bytes_max: int = 100 * MIB
     # The largest batch: well above what clients make (1 MiB), far below what would stall the loop.
     batch_bytes_max: int = 8 * MIB
-    # What a compressed batch for a compacted topic, where keys are checked, may unpack to.
-    unpacked_bytes_max: int = 64 * MIB
     # One Fetch answer; a client may ask for less. Bounds the memory of a slow reader.
     fetch_bytes_max: int = 16 * MIB
     # Bytes received but not yet on disk, over all connections; above it the log stops reading sockets.
     unsynced_bytes_max: int = 128 * MIB
+    # Requests received and not yet begun, over all connections. A large one is read when it fits in whole.
+    received_bytes_max: int = 256 * MIB
+    # Answers that slow readers have not taken, over all connections; above it nothing more is fetched.
+    unsent_bytes_max: int = 256 * MIB
     # Requests of one connection that may wait for their turn before its socket is not read further.
     pipeline_max: int = 128
     pipeline_bytes_max: int = 8 * MIB
     connections_max: int = 2000
+    # Before a login only a name and a password are expected.
+    login_bytes_max: int = 64 * 1024
+    # For the TLS handshake, and again for the login.
+    login_timeout_s: float = 10.0
+    # Kafka's connections.max.idle.ms; clients expect it and connect again.
+    idle_timeout_s: float = 600.0
+    # Nothing for this long in the middle of a request or of an answer: the peer is gone or means harm.
+    stall_timeout_s: float = 30.0
 
     # Free space below which batches are refused; half a second of writing at 500 MB/s.
     disk_reserve_bytes: int = 256 * MIB

@@ -100,7 +100,7 @@ KEYED = [(b"a", b"1"), (b"", None), (b"k" * 70, b"v" * 200)]
 @pytest.mark.parametrize("codec", range(5))
 def test_records_with_keys_pass_the_look_for_keys(codec: int) -> None:
     raw = make_batch(KEYED, codec=codec, timestamp=1 << 40)
-    require_keys(raw, batch.read_header(raw), 1 << 20)
+    require_keys(raw, batch.read_header(raw))
 
 
 @pytest.mark.parametrize("codec", range(5))
@@ -108,17 +108,27 @@ def test_records_with_keys_pass_the_look_for_keys(codec: int) -> None:
 def test_a_record_without_key_is_named(codec: int, place: int) -> None:
     raw = make_batch([*KEYED[:place], (None, b"v"), *KEYED[place:]], codec=codec)
     with pytest.raises(CorruptBatchError, match=f"record {place} of the batch") as caught:
-        require_keys(raw, batch.read_header(raw), 1 << 20)
+        require_keys(raw, batch.read_header(raw))
     assert caught.value.code == "invalid_record"
 
 
 @pytest.mark.parametrize("codec", range(1, 5))
-def test_a_batch_that_unpacks_to_too_much_is_refused(codec: int) -> None:
-    raw = make_batch([(b"k", bytes(100_000))], codec=codec)
+def test_a_bomb_is_refused_before_it_fills_the_memory(codec: int) -> None:
+    raw = make_batch([(b"k", bytes(batch.UNPACKED_BYTES_MAX))], codec=codec)
+    header = batch.read_header(raw)
     with pytest.raises(CorruptBatchError) as caught:
-        require_keys(raw, batch.read_header(raw), 50_000)
+        require_keys(raw, header)
     assert caught.value.code == "invalid_record"
-    require_keys(raw, batch.read_header(raw), 101_000)
+    with pytest.raises(CorruptBatchError):
+        next(batch.iterate(raw, 0, header))
+
+
+@pytest.mark.parametrize("codec", range(1, 5))
+def test_what_just_fits_is_unpacked(codec: int) -> None:
+    packed = batch.compress(bytes(100_000), codec)
+    assert batch.decompress(packed, codec, 100_000) == bytes(100_000)
+    with pytest.raises(CorruptBatchError):
+        batch.decompress(packed, codec, 99_999)
 
 
 def test_snappy_in_xerial_frames_is_looked_into() -> None:
@@ -128,7 +138,7 @@ def test_snappy_in_xerial_frames_is_looked_into() -> None:
     framed = b"\x82SNAPPY\x00" + bytes(8) + b"".join(len(b).to_bytes(4, "big") + b for b in blocks)
     header = batch.read_header(raw)._replace(attributes=2, length=49 + len(framed))
     with pytest.raises(CorruptBatchError, match="record 1"):
-        require_keys(raw[: batch.HEADER_BYTES] + framed, header, 1 << 20)
+        require_keys(raw[: batch.HEADER_BYTES] + framed, header)
 
 
 @pytest.mark.parametrize(
@@ -147,5 +157,5 @@ def test_unreadable_records_are_refused(records: bytes) -> None:
     raw = make_batch([(b"k", b"v")])[: batch.HEADER_BYTES] + records
     header = batch.read_header(raw)._replace(length=49 + len(records))
     with pytest.raises(CorruptBatchError) as caught:
-        require_keys(raw, header, 1 << 20)
+        require_keys(raw, header)
     assert caught.value.code == "invalid_record"
