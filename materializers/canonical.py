@@ -147,12 +147,12 @@ def implicit_edges(rows: RowReader, schema: Schema) -> Iterator[Fact]:
     types = {edge.code: edge.name for edge in schema.relationships.values()}
     for key, value in rows.scan(relationships.TABLE):
         try:
-            user, code, _ = relationships.split_relationship_key(key)
+            user, code, target = relationships.split_relationship_key(key)
             edge = relationships.decode_relationship(value)
         except DAMAGE as error:
             yield unreadable(relationships.TABLE, key, error)
             continue
-        about = (EntityRef(user), types.get(code, f"code {code}"), edge.target)
+        about = (EntityRef(user), types.get(code, f"code {code}"), edge.target or EntityRef(target))
         weight = np.array([edge.weight])
         yield Fact(relationships.TABLE, about, edge.updated_ms, weight, WITHIN_DECAY)
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from materializers.batches import UserBatch
+from materializers.canonical import implicit_edges
 from materializers.column_table import ColumnTable
 from materializers.decay import NEVER_MS, faded
 from materializers.erasing import erase_rows
@@ -204,4 +205,5 @@ VIEW = View(
     scope=Scope.USER,
     tables=(TableSpec(TABLE, "user, type code, target"),),
     build=Relationships,
+    canonical=implicit_edges,
 )
