@@ -54,6 +54,7 @@ class MaterializerRegistry:
 def default_registry() -> MaterializerRegistry:
     """Every view of the engine."""
     from materializers.views import (
+        co_engagement,
         cohort_signals,
         edges,
         entities,
@@ -68,6 +69,7 @@ def default_registry() -> MaterializerRegistry:
             user_state.VIEW,
             preference.VIEW,
             relationships.VIEW,
+            co_engagement.VIEW,
             global_signals.VIEW,
             cohort_signals.VIEW,
             entities.VIEW,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -58,12 +59,24 @@ class StateOperations(NamedTuple):
 
 
 def state_operations(schema: Schema) -> StateOperations:
-    """The operations of every signal, in the order of declaration."""
+    """What each signal clears and sets."""
     index = {name: position for position, name in enumerate(schema.states)}
-    operations = [
+    return _operations(
         [(index[state], 0) for state in signal.clears] + [(index[state], 1) for state in signal.state]
         for signal in schema.signal_list
-    ]
+    )
+
+
+def states_set(schema: Schema, states: Collection[str]) -> StateOperations:
+    """Which of ``states`` each signal sets."""
+    index = {name: position for position, name in enumerate(schema.states)}
+    return _operations(
+        [(index[state], 1) for state in signal.state if state in states] for signal in schema.signal_list
+    )
+
+
+def _operations(of_signals: Iterable[list[tuple[int, int]]]) -> StateOperations:
+    operations = list(of_signals)
     counts = np.array([len(each) for each in operations], dtype=np.int64)
     pairs = np.array([pair for each in operations for pair in each], dtype=np.int64).reshape(-1, 2)
     return StateOperations(np.cumsum(counts) - counts, counts, pairs[:, 0].copy(), pairs[:, 1].copy())
