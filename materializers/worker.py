@@ -13,8 +13,9 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,11 +33,13 @@ from materializers.shards.homes import Homes
 from materializers.shards.item_shard import ItemShard
 from materializers.shards.rejects import Rejects
 from materializers.shards.user_shard import USER_SHARD_TABLES, UserShard
+from materializers.shards.user_step import fold_users
+from materializers.steps import Portion, Steps
 from materializers.tables.cadence import Pace
 from materializers.tables.changelog import ChangelogTopics
 from materializers.tables.database import Database, DatabaseSettings
 from materializers.tables.owner import OwnerSettings, TableOwner
-from materializers.tables.partition import PartitionState, Shard
+from materializers.tables.partition import Shard
 from schemas.default import default_schema
 from schemas.errors import TidalError
 from schemas.loading import load_schema
@@ -64,8 +67,6 @@ SOURCES: Final[Mapping[Scope, Sequence[str]]] = {
 }
 STATUS_FILE: Final = "status.json"
 
-_SLICE_BYTES_MAX: Final = 512 << 10
-_SLICE_RECORDS_MAX: Final = 8_192
 _STATUS_EVERY_S: Final = 1.0
 _LAST_CHECKPOINT_S: Final = 3.0
 _LEAVE_S: Final = 2.0
@@ -90,7 +91,6 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 1.0
     static_membership: bool = False
     fetch_bytes_max: int = 1 << 20
-    poll_records_max: int = 20_000
     owner: OwnerSettings = OwnerSettings()
     database: DatabaseSettings = DatabaseSettings()
 
@@ -122,6 +122,7 @@ class Worker:
         self._folder = worker_folder(Path(settings.data), name)
         self._stop = asyncio.Event()
         self._fold_cpu_s = dict.fromkeys(SOURCES, 0.0)
+        self._steps: dict[Scope, Steps] = {}
         self._started_s = time.monotonic()
         tables = tables_of(self._registry)
         self._database = Database(
@@ -173,22 +174,24 @@ class Worker:
             None, self._card_feed.catch_up, lambda: not self._stop.is_set()
         )
         self._forwarder.start()
+        self._steps = {scope: self._steps_of(scope) for scope in SOURCES}
         app = self._build_app()
         self._owner.start(app)
         cards = asyncio.create_task(self._card_feed.run())
         status = asyncio.create_task(self._write_status())
         stop = asyncio.create_task(self._stop.wait())
         failed = asyncio.create_task(self._owner.failed())
+        steps = [asyncio.create_task(each.run()) for each in self._steps.values()]
         try:
             await app.start()
             if on_ready is not None:
                 on_ready()
-            await asyncio.wait((stop, failed, cards, status), return_when=asyncio.FIRST_COMPLETED)
-            for task in (failed, cards, status):
+            await asyncio.wait((stop, failed, cards, status, *steps), return_when=asyncio.FIRST_COMPLETED)
+            for task in (failed, cards, status, *steps):
                 if task.done():
                     task.result()
         finally:
-            await self._end(app, (stop, failed, cards, status))
+            await self._end(app, (stop, failed, cards, status, *steps))
 
     def stop(self) -> None:
         """Ask ``run`` to end; safe in a signal handler of the loop."""
@@ -207,37 +210,25 @@ class Worker:
             heartbeat_s=settings.heartbeat_s,
             static_membership=settings.static_membership,
             fetch_bytes_max=settings.fetch_bytes_max,
-            poll_records_max=settings.poll_records_max,
         )
-        agents = {scope.value: (topics, self._handler(scope)) for scope, topics in SOURCES.items()}
+        agents = {scope.value: (topics, self._steps[scope].inbox.put) for scope, topics in SOURCES.items()}
         return build_app(app_settings, self._owner, agents, settings.partitions)
 
-    def _handler(self, scope: Scope) -> Callable[[Any], Any]:
-        async def fold_batch(event: Any) -> None:
-            message = event.message
-            state = self._owner.accept(message.topic, message.partition, event.value[0].offset)
-            if state is None:
-                return
-            shard = state.shards[scope]
-            for records in _slices(event.value):
-                await self._owner.room()
-                await self._forwarder.room()
-                # What sends to other partitions must not run while a flush waits for what was sent.
-                async with nullcontext() if scope is Scope.ITEM else self._owner.forward_gate:
-                    if not self._owner.current(state):
-                        return
-                    self._fold(state, shard, message.topic, records)
-                await asyncio.sleep(0)
-            if self._owner.current(state):
-                self._owner.batch_folded(state, event)
+    def _steps_of(self, scope: Scope) -> Steps:
+        # What sends to other partitions must not run while a flush waits for what was sent.
+        gate = nullcontext if scope is Scope.ITEM else lambda: self._owner.forward_gate
+        return Steps(self._owner, partial(self._fold, scope), self._room, gate)
 
-        return fold_batch
+    async def _room(self) -> None:
+        await self._owner.room()
+        await self._forwarder.room()
 
-    def _fold(self, state: PartitionState, shard: Shard, topic: str, records: Sequence[Any]) -> None:
+    def _fold(self, scope: Scope, portions: Sequence[Portion]) -> Sequence[int]:
         started_s = time.thread_time()
-        events = shard.fold(topic, records)
-        self._fold_cpu_s[shard.scope] += time.thread_time() - started_s
-        self._owner.folded(state, events)
+        events = _FOLDS[scope](self._context, portions)
+        self._forwarder.send()
+        self._fold_cpu_s[scope] += time.thread_time() - started_s
+        return events
 
     def _shards_of(self, partition: int) -> Mapping[Scope, Shard]:
         rows = self._database.rows(partition)
@@ -316,16 +307,24 @@ def _user_status(shard: Shard) -> dict[str, Any]:
     }
 
 
-def _slices(records: list[Any]) -> Iterator[list[Any]]:
-    """Consecutive records of bounded weight: between two slices other work gets its turn."""
-    start = size = 0
-    for at, record in enumerate(records):
-        weight = len(record.value or b"")
-        if at > start and (size + weight > _SLICE_BYTES_MAX or at - start >= _SLICE_RECORDS_MAX):
-            yield records[start:at]
-            start, size = at, 0
-        size += weight
-    yield records[start:] if start else records
+def _fold_users(context: WorkerContext, portions: Sequence[Portion]) -> Sequence[int]:
+    given = []
+    for portion in portions:
+        shard = portion.state.shards[Scope.USER]
+        assert isinstance(shard, UserShard)
+        given.append((shard, portion.records()))
+    return fold_users(context, given)
+
+
+def _fold_each(scope: Scope, context: WorkerContext, portions: Sequence[Portion]) -> Sequence[int]:
+    return [portion.state.shards[scope].fold(portion.topic, portion.records()) for portion in portions]
+
+
+_FOLDS: Final[Mapping[Scope, Callable[[WorkerContext, Sequence[Portion]], Sequence[int]]]] = {
+    Scope.USER: _fold_users,
+    Scope.ITEM: partial(_fold_each, Scope.ITEM),
+    Scope.ENTITY: partial(_fold_each, Scope.ENTITY),
+}
 
 
 def config_of(settings: Settings) -> WorkerConfig:
@@ -340,7 +339,6 @@ def config_of(settings: Settings) -> WorkerConfig:
         heartbeat_s=worker.heartbeat_s,
         static_membership=worker.static_membership,
         fetch_bytes_max=worker.fetch_bytes_max,
-        poll_records_max=worker.poll_records_max,
         owner=OwnerSettings(
             flush_pace=Pace(
                 interval_min_s=worker.flush_interval_ms / 1000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from materializers.shards.user_shard import UserShard
 from materializers.tables.meta import ShardMeta
 from schemas.model import Schema
 from schemas.records.entities import EntityRecord
+from schemas.records.profile_record import record_type
 from tests.memory_rows import MemoryRows, MemoryWriter
 
 PARTITIONS = 4
@@ -55,8 +57,10 @@ class Sent:
     topic: str
     partition: int
     key: bytes | None
-    value: bytes
+    value: bytes | None
     type: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp: int = NOW_MS
 
 
 class RecordingForwarder(Forwarder):
@@ -72,17 +76,18 @@ class RecordingForwarder(Forwarder):
     ) -> None:
         self.sent.append(Sent(topic, partition, key, value, kind))
 
-    def forward(self, *arguments: Any, **options: Any) -> None:
-        self._timer = _NO_TIMER  # packs until ``send`` is called
-        super().forward(*arguments, **options)
-
-
-class _NoTimer:
-    def cancel(self) -> None:
-        """Nothing was scheduled."""
-
-
-_NO_TIMER: Any = _NoTimer()
+    def send_record(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]],
+        timestamp_ms: int = 0,
+    ) -> None:
+        self.send()
+        sent = Sent(topic, partition, key, value, record_type(headers), tuple(headers), timestamp_ms)
+        self.sent.append(sent)
 
 
 @dataclass

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from materializers.cards import ItemCards
 from materializers.interner import Interner
@@ -11,6 +15,21 @@ from materializers.registry import MaterializerRegistry
 from materializers.shards.forwarding import Forwarder
 from materializers.shards.homes import Homes
 from schemas.model import Schema
+
+
+class SignalColumns(NamedTuple):
+    """By dense signal index: the code that it is stored under, and whether repeated events are dropped."""
+
+    code: npt.NDArray[np.uint64]
+    deduplicated: npt.NDArray[np.bool_]
+
+    @staticmethod
+    def of(schema: Schema) -> SignalColumns:
+        signals = schema.signal_list
+        return SignalColumns(
+            np.array([signal.code for signal in signals], dtype=np.uint64),
+            np.array([signal.dedup == "default" for signal in signals], dtype=bool),
+        )
 
 
 @dataclass(slots=True)
@@ -28,6 +47,10 @@ class WorkerContext:
     forwarder: Forwarder
     user_homes: Homes
     item_homes: Homes
+    signals: SignalColumns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.signals = SignalColumns.of(self.schema)
 
     def build_views(self, scope: Scope, partition: int, rows: RowReader) -> list[Materializer]:
         """The scope's views of one partition; views that share a table share ``rows``."""

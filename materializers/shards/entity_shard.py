@@ -20,6 +20,7 @@ from schemas.keys import row_keys
 from schemas.records.edge_key import parse_edge_key
 from schemas.records.entities import decode_edge, decode_entity, parse_entity_key
 from schemas.records.profile_record import ProfileRecord
+from streams.records import AnyRecords
 from streams.topics import ENTITY_TOPICS, RELATIONSHIPS, USERS
 
 STAMPED_PROFILES_TABLE: Final = TableSpec("stamped_profiles", "[user][tag] -> last profile sent")
@@ -47,7 +48,7 @@ class EntityShard:
     def applied(self, topic: str) -> int:
         return self._applied[topic]
 
-    def fold(self, topic: str, records: Sequence[Any]) -> int:
+    def fold(self, topic: str, records: AnyRecords) -> int:
         fresh = [record for record in records if record.offset > self._applied[topic]]
         if not fresh:
             return 0

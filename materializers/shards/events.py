@@ -4,6 +4,7 @@ strings.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -31,16 +32,43 @@ class Events:
     def __len__(self) -> int:
         return len(self.item)
 
-    def take(self, rows: npt.NDArray[np.generic]) -> Events:
-        """The events at positions, or under a mask, ``rows``."""
-        return Events(*(getattr(self, column.name)[rows] for column in fields(self)))
+    def take(self, rows: npt.NDArray[np.generic] | slice) -> Events:
+        """The events at positions, or under a mask, ``rows``; of a slice the columns are views."""
+        return Events(
+            self.item[rows],
+            self.user[rows],
+            self.signal[rows],
+            self.weight[rows],
+            self.ts_ms[rows],
+            self.record_ts_ms[rows],
+            self.offset[rows],
+        )
 
 
-def join(parts: list[Events]) -> Events:
-    """All events, ordered by offset; inside one offset as they came."""
+def concatenate(parts: Sequence[Events]) -> Events:
+    """All events, part after part; at least one part."""
     if len(parts) == 1:
         return parts[0]
-    joined = Events(
+    return Events(
         *(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(Events))
     )
-    return joined.take(np.argsort(joined.offset, kind="stable"))
+
+
+def join(parts: Sequence[Events]) -> Events:
+    """All events, ordered by offset; inside one offset as they came."""
+    joined = concatenate(parts)
+    return joined if len(parts) == 1 else joined.take(np.argsort(joined.offset, kind="stable"))
+
+
+def no_events() -> Events:
+    """Zero events."""
+    nothing = np.empty(0, dtype=np.int64)
+    return Events(
+        item=nothing.astype(np.uint32),
+        user=nothing.astype(np.uint32),
+        signal=nothing.astype(np.uint16),
+        weight=nothing,
+        ts_ms=nothing,
+        record_ts_ms=nothing,
+        offset=nothing,
+    )

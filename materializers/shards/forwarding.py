@@ -15,14 +15,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from confluent_kafka import Producer
 
 from materializers.interner import Interner
-from materializers.shards.events import Events
+from materializers.shards.events import Events, concatenate, no_events
 from materializers.shards.homes import Homes
 from schemas.errors import TidalError
 from schemas.model import Schema
@@ -42,12 +42,6 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
-_LINGER_S: Final = 0.003
-"""Batches of several partitions arrive together; waiting this long packs them into one record a
-destination.
-"""
-_ENTRIES_NOW: Final = 4_096
-"""Beyond so many entries there is nothing to gain from waiting."""
 _ENTRIES_MAX: Final = 40_000
 """Of one record, about 2 MB before compression; more only if one source record alone has more."""
 _MESSAGE_BYTES_MAX: Final = 64 << 20
@@ -61,13 +55,32 @@ class ForwardFailedError(TidalError):
     """The log refused a forwarded record: going on would lose its entries."""
 
 
-@dataclass(slots=True)
-class _Parcel:
-    """Entries of one source partition, in offset order, all for one destination."""
+class Forward(NamedTuple):
+    """Accepted events of one source partition, in offset order, with the wid of each one's cohort profile,
+    u32[n]; ``through``: everything of the partition up to this offset is in this or an earlier one.
+    """
 
     source_partition: int
     events: Events
     profile: U32
+    through: int
+
+
+@dataclass(slots=True)
+class _Parcel:
+    """Entries for one destination; those of each source partition in offset order. ``source`` u16[n]."""
+
+    source: U16
+    events: Events
+    profile: U32
+
+    def take(self, rows: npt.NDArray[np.generic] | slice) -> _Parcel:
+        return _Parcel(self.source[rows], self.events.take(rows), self.profile[rows])
+
+    def marks(self) -> dict[int, int]:
+        """How far each source partition is in it."""
+        sources, last = np.unique(self.source[::-1], return_index=True)
+        return dict(zip(sources.tolist(), self.events.offset[::-1][last].tolist(), strict=True))
 
 
 @dataclass(slots=True)
@@ -112,8 +125,7 @@ class Forwarder:
         self._item_homes = Homes(items, partitions)
         self._on_failure = on_failure
         self._outboxes = [_Outbox() for _ in range(partitions)]
-        self._waiting = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._waiting = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sent = 0
         self._acknowledged = 0
@@ -132,45 +144,37 @@ class Forwarder:
     def close(self) -> None:
         """Stop at once; whatever is in flight is sent again by whoever replays its source."""
         self._closed.set()
-        if self._timer is not None:
-            self._timer.cancel()
         self._poller.join()
         self._producer.purge()
         self._producer.close()
 
-    def forward(self, source_partition: int, events: Events, profile: U32, through: int) -> None:
-        """Pack accepted events of one source partition for their items' partitions.
-
-        Args:
-            profile: wid of each event's cohort profile, u32[n].
-            through: everything of the partition up to this offset is in this or an earlier call.
-        """
+    def forward(self, forwards: Sequence[Forward]) -> None:
+        """Pack events for their items' partitions; ``send`` hands them on."""
+        events = concatenate([each.events for each in forwards])
         homes = self._item_homes.of(events.item)
         order = np.argsort(homes, kind="stable")
-        bounds = np.searchsorted(homes[order], np.arange(self._partitions + 1))
-        for destination, outbox in enumerate(self._outboxes):
-            rows = order[bounds[destination] : bounds[destination + 1]]
-            if len(rows):
-                outbox.parcels.append(_Parcel(source_partition, events.take(rows), profile[rows]))
-            outbox.through[source_partition] = through
-        self._waiting += len(events)
+        source = [np.full(len(each.events), each.source_partition, dtype=np.uint16) for each in forwards]
+        ordered = _Parcel(
+            np.concatenate(source), events, np.concatenate([each.profile for each in forwards])
+        ).take(order)
+        bounds = np.searchsorted(homes[order], np.arange(self._partitions + 1)).tolist()
+        marks = {each.source_partition: each.through for each in forwards}
+        for outbox, start, end in zip(self._outboxes, bounds, bounds[1:], strict=False):
+            if start < end:
+                outbox.parcels.append(ordered.take(slice(start, end)))
+            outbox.through.update(marks)
+        self._waiting = True
         self.entries += len(events)
-        if self._waiting >= _ENTRIES_NOW:
-            self.send()
-        elif self._timer is None:
-            assert self._loop is not None
-            self._timer = self._loop.call_later(_LINGER_S, self.send)
 
     def send(self) -> None:
-        """Hand everything packed so far to the producer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Hand what is packed to the producer: one record for each destination, more if it is a lot."""
+        if not self._waiting:
+            return
+        self._waiting = False
         for destination, outbox in enumerate(self._outboxes):
             if outbox.through:
                 self._outboxes[destination] = _Outbox()
                 self._send_outbox(destination, outbox)
-        self._waiting = 0
 
     def reroute(self, source_partition: int, homes: U16, events: Events) -> None:
         """Send events of users that belong to other partitions of ``tidal.signals`` there.
@@ -186,7 +190,7 @@ class Forwarder:
                 through = {source_partition: int(piece.offset[-1])}
                 source = np.full(len(piece), source_partition, dtype=np.uint16)
                 # A re-routed record has no profiles yet; it carries the users' ids in their place.
-                columns = self._columns([piece], [source], [piece.user], self._users, through)
+                columns = self._columns(_Parcel(source, piece, piece.user), self._users, through)
                 self._produce(SIGNALS, destination, None, encode_rekeyed(columns), REROUTED_TYPE)
 
     def send_profile(self, record: ProfileRecord) -> None:
@@ -195,6 +199,31 @@ class Forwarder:
         home = partition_for(key, self._partitions)
         self._produce(SIGNALS, home, key, encode_profile_record(record), PROFILE_TYPE)
 
+    def send_record(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]],
+        timestamp_ms: int = 0,
+    ) -> None:
+        """Send one record of the engine's own after everything given to this object before.
+
+        ``timestamp_ms`` 0 is the time of sending.
+        """
+        self.send()
+        self._producer.produce(
+            topic,
+            partition=partition,
+            key=key,
+            value=value,
+            headers=list(headers),
+            timestamp=timestamp_ms,
+            on_delivery=self._delivered,
+        )
+        self._sent += 1
+
     async def room(self) -> None:
         """Return when few enough records are in flight to send those of another slice."""
         while self._sent - self._acknowledged > _IN_FLIGHT_MAX:
@@ -202,7 +231,7 @@ class Forwarder:
             await self._progress.wait()
 
     def in_flight(self) -> bool:
-        return self._waiting > 0 or self._acknowledged < self._sent
+        return self._waiting or self._acknowledged < self._sent
 
     async def delivered(self) -> None:
         """Return when everything given to this object before the call is acknowledged by the log."""
@@ -226,51 +255,32 @@ class Forwarder:
         for group in groups[:-1]:  # a mark holds only for what has been sent before or with it
             through: dict[int, int] = {}
             for parcel in group:
-                through[parcel.source_partition] = int(parcel.events.offset[-1])
+                through.update(parcel.marks())
             self._send_group(destination, group, through)
         self._send_group(destination, groups[-1], outbox.through)
 
     def _send_group(self, destination: int, parcels: Sequence[_Parcel], through: dict[int, int]) -> None:
-        sources = [
-            np.full(len(parcel.events), parcel.source_partition, dtype=np.uint16) for parcel in parcels
-        ]
-        columns = self._columns(
-            [parcel.events for parcel in parcels],
-            sources,
-            [parcel.profile for parcel in parcels],
-            self._profiles,
-            through,
-        )
+        columns = self._columns(_joined(parcels), self._profiles, through)
         self._produce(BY_ITEM, destination, None, encode_rekeyed(columns), None)
 
-    def _columns(
-        self,
-        events: Sequence[Events],
-        sources: Sequence[U16],
-        profiles: Sequence[U32],
-        profile_strings: Interner,
-        through: dict[int, int],
-    ) -> RekeyedColumns:
-        def column(name: str, dtype: Any) -> npt.NDArray[Any]:
-            parts = [getattr(part, name) for part in events]
-            return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
-
-        item_wids, item = np.unique(column("item", np.uint32), return_inverse=True)
-        profile_column = np.concatenate(profiles) if profiles else np.empty(0, dtype=np.uint32)
-        profile_wids, profile = np.unique(profile_column, return_inverse=True)
+    def _columns(self, parcel: _Parcel, profiles: Interner, through: dict[int, int]) -> RekeyedColumns:
+        """``profiles``: the dictionary of the parcel's profile wids."""
+        events = parcel.events
+        item_wids, item = np.unique(events.item, return_inverse=True)
+        profile_wids, profile = np.unique(parcel.profile, return_inverse=True)
         return RekeyedColumns(
             items=self._items.strings(item_wids),
-            profiles=profile_strings.strings(profile_wids),
+            profiles=profiles.strings(profile_wids),
             kinds=self._kinds,
-            source_partition=np.concatenate(sources) if sources else np.empty(0, dtype=np.uint16),
-            offset=column("offset", np.int64),
+            source_partition=parcel.source,
+            offset=events.offset,
             item=item.astype(np.uint32),
             profile=profile.astype(np.uint32),
-            kind=column("signal", np.uint16),
-            user=self._users.entity_ids[column("user", np.uint32)],
-            weight=column("weight", np.int64),
-            ts_ms=column("ts_ms", np.int64),
-            record_ts_ms=column("record_ts_ms", np.int64),
+            kind=events.signal,
+            user=self._users.entity_ids[events.user],
+            weight=events.weight,
+            ts_ms=events.ts_ms,
+            record_ts_ms=events.record_ts_ms,
             through=through,
         )
 
@@ -308,20 +318,32 @@ class Forwarder:
         self._progress.set()
 
 
+def _joined(parcels: Sequence[_Parcel]) -> _Parcel:
+    if len(parcels) == 1:
+        return parcels[0]
+    if not parcels:
+        return _Parcel(np.empty(0, dtype=np.uint16), no_events(), np.empty(0, dtype=np.uint32))
+    return _Parcel(
+        np.concatenate([parcel.source for parcel in parcels]),
+        concatenate([parcel.events for parcel in parcels]),
+        np.concatenate([parcel.profile for parcel in parcels]),
+    )
+
+
 def _bounded(parcel: _Parcel) -> list[_Parcel]:
     if len(parcel.events) <= _ENTRIES_MAX:
         return [parcel]
-    return [
-        _Parcel(parcel.source_partition, parcel.events.take(rows), parcel.profile[rows])
-        for rows in _chunks(parcel.events.offset)
-    ]
+    return [parcel.take(rows) for rows in _chunks(parcel.events.offset, parcel.source)]
 
 
-def _chunks(offset: I64) -> list[npt.NDArray[np.intp]]:
+def _chunks(offset: I64, source: U16 | None = None) -> list[npt.NDArray[np.intp]]:
     """Positions 0 … n in pieces of about ``_ENTRIES_MAX``, cut only where the source record changes."""
     if len(offset) <= _ENTRIES_MAX:
         return [np.arange(len(offset))]
-    starts = np.flatnonzero(np.diff(offset, prepend=offset[0] - 1))
+    fresh = np.diff(offset, prepend=offset[0] - 1) != 0
+    if source is not None:
+        fresh[1:] |= source[1:] != source[:-1]
+    starts = np.flatnonzero(fresh)
     cuts, last = [0], 0
     for start, end in zip(starts.tolist(), [*starts.tolist()[1:], len(offset)], strict=True):
         if end - last > _ENTRIES_MAX and start > last:

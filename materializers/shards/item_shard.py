@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,14 @@ from materializers.tables.meta import ShardMeta
 from materializers.tables.pending import Letter
 from schemas.errors import RecordError
 from schemas.records.rekeyed import RekeyedColumns, decode_rekeyed
+from streams.records import AnyRecords, records_of
 from streams.topics import BY_ITEM
 
 I64 = npt.NDArray[np.int64]
 
 _NOTHING = -1
+_GATHERED_MAX: Final = 4_096
+"""Entries that wait for a flush; see the user shard."""
 
 
 class ItemShard:
@@ -33,26 +36,39 @@ class ItemShard:
         self._context = context
         self._rejects = rejects
         self._views = context.build_views(Scope.ITEM, partition, rows)
+        self._gathered: list[ItemBatch] = []
+        self._gathered_entries = 0
         self._applied = _NOTHING
         self._hw: I64 = np.full(context.partitions, _NOTHING, dtype=np.int64)
 
     def applied(self, topic: str) -> int:
         return self._applied
 
-    def fold(self, topic: str, records: Sequence[Any]) -> int:
-        fresh = [record for record in records if record.offset > self._applied]
-        if not fresh:
-            return 0
-        batches = [batch for record in fresh if (batch := self._read(record)) is not None]
-        self._applied = int(fresh[-1].offset)
-        if not batches:
-            return 0
-        batch = batches[0] if len(batches) == 1 else _join(batches)
-        for view in self._views:
-            view.on_batch(batch)
-        return len(batch)
+    def fold(self, topic: str, records: AnyRecords) -> int:
+        """Take entries in; views fold them at the next flush, or when they are many."""
+        fresh = records_of(topic, records).beyond(self._applied) if len(records) else ()
+        before = self._gathered_entries
+        for record in fresh:
+            if (batch := self._read(record)) is not None:
+                self._gathered.append(batch)
+                self._gathered_entries += len(batch)
+            self._applied = record.offset
+        entries = self._gathered_entries - before
+        if self._gathered_entries >= _GATHERED_MAX:
+            self.settle()
+        return entries
+
+    def settle(self) -> None:
+        """Let the views fold what was gathered."""
+        gathered, self._gathered = self._gathered, []
+        self._gathered_entries = 0
+        if gathered:
+            batch = gathered[0] if len(gathered) == 1 else _join(gathered)
+            for view in self._views:
+                view.on_batch(batch)
 
     def flush(self, writer: RowWriter) -> ShardMeta:
+        self.settle()
         for view in self._views:
             view.checkpoint(writer)
         hw = {source: mark for source, mark in enumerate(self._hw.tolist()) if mark != _NOTHING}

@@ -7,9 +7,8 @@ record; hand the batch to the views; forward it to the items' partitions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +18,9 @@ from materializers.interner import IdCollisionError, Interner
 from materializers.materializer import RowReader, RowWriter, Scope, TableSpec
 from materializers.shards.card_positions import CARD_POSITIONS_TABLE, CardHistory
 from materializers.shards.context import WorkerContext
-from materializers.shards.dedup import DEDUP_TABLE, DedupHorizon, digests_of
-from materializers.shards.events import Events, join
+from materializers.shards.dedup import DEDUP_TABLE, DedupHorizon
+from materializers.shards.events import Events, concatenate, no_events
+from materializers.shards.interning import intern_all, intern_events
 from materializers.shards.parking import PARKED_TABLE, Parking
 from materializers.shards.rejects import REJECT_COUNTS_TABLE, Rejects
 from materializers.shards.user_profiles import (
@@ -29,12 +29,12 @@ from materializers.shards.user_profiles import (
     ProfileMove,
     UserProfiles,
 )
+from materializers.shards.user_step import fold_users
 from materializers.tables.meta import ShardMeta
 from materializers.tables.pending import Letter
 from schemas.errors import RecordError
 from schemas.records.columnar import encode_columnar
 from schemas.records.columns import EventColumns
-from schemas.records.decode import decode_records
 from schemas.records.profile_record import (
     PROFILE_TYPE,
     REROUTED_TYPE,
@@ -42,10 +42,12 @@ from schemas.records.profile_record import (
     record_type,
 )
 from schemas.records.rekeyed import RekeyedColumns, decode_rekeyed
+from streams.records import AnyRecords, LogRecord, Records, records_of
 from streams.topics import SIGNALS
 
 I64 = npt.NDArray[np.int64]
 U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
 
 USER_SHARD_TABLES: Final[tuple[TableSpec, ...]] = (
@@ -57,12 +59,17 @@ USER_SHARD_TABLES: Final[tuple[TableSpec, ...]] = (
     USER_IDS_TABLE,
 )
 
+_GATHERED_MAX: Final = 4_096
+"""Events of a partition that wait for a flush: about 12 ms of folding, and the most that a flush of eight
+such partitions takes longer is a tenth of a second.
+"""
+
 
 @dataclass(slots=True)
-class _Sorted:
-    """Records of one slice by what they are."""
+class SortedRecords:
+    """Records of one step by what they are; ``plain`` hold events and nothing else, there may be none."""
 
-    plain: list[Any] = field(default_factory=list)
+    plain: Records
     rerouted: list[Events] = field(default_factory=list)
     moves: list[ProfileMove] = field(default_factory=list)
 
@@ -92,15 +99,15 @@ class UserShard:
         self._parking = Parking(schema, context.items, context.users)
         self._profiles = UserProfiles(context.users, context.profiles)
         signals = schema.signal_list
-        self._codes = np.array([signal.code for signal in signals], dtype=np.uint64)
-        self._deduplicated = np.array([signal.dedup == "default" for signal in signals], dtype=bool)
         # Only what moves a preference or an edge to a creator has to know the item's embedding and creator.
         to_creators = {name for name, edge in schema.relationships.items() if edge.target == "creator"}
         self._needs_card = np.array(
             [signal.preference != 0 or not to_creators.isdisjoint(signal.relationship) for signal in signals],
             dtype=bool,
         )
-        self._applied = -1
+        self._applied = self._settled = -1
+        self._gathered: list[tuple[Events, U32]] = []
+        self._gathered_events = 0
         self._rerouted_hw: dict[int, int] = {}
         self._cards_seen = -1
         self._card_history = CardHistory()
@@ -118,25 +125,27 @@ class UserShard:
     def reject_counts(self) -> dict[str, int]:
         return self._rejects.counts
 
-    def fold(self, topic: str, records: Sequence[Any]) -> int:
-        fresh = [record for record in records if record.offset > self._applied]
-        if not fresh:
-            return 0
-        found = self._sort_out(fresh)
-        events = join([self._decode(found.plain), *found.rerouted])
-        events = self._send_away(events)
-        events = self._drop_duplicates(events)
-        events = self._know_users(events, found.moves)
-        self._fold(events, found.moves, through=int(fresh[-1].offset))
-        return len(events)
+    @property
+    def partition(self) -> int:
+        return self._partition
+
+    @property
+    def last_offset(self) -> int:
+        """Last offset applied, -1 if none."""
+        return self._applied
+
+    def fold(self, topic: str, records: AnyRecords) -> int:
+        """One shard's part of ``fold_users``, which folds several at once."""
+        return fold_users(self._context, [(self, records_of(topic, records))])[0] if len(records) else 0
 
     def wake(self) -> int:
         """Apply parked events whose cards have come since the last batch; how many."""
         if not self.parked or self._cards_seen == self._context.cards.version:
             return 0
-        return self._fold_views(_no_events(), np.empty(0, dtype=np.uint32))
+        return self.settle()
 
     def flush(self, writer: RowWriter) -> ShardMeta:
+        self.settle()
         for view in self._views:
             view.checkpoint(writer)
         self._dedup.flush(writer)
@@ -154,7 +163,7 @@ class UserShard:
         return self._rejects.take_letters()
 
     def restore(self, reader: RowReader, meta: ShardMeta) -> None:
-        self._applied = meta.applied.get(SIGNALS, -1)
+        self._applied = self._settled = meta.applied.get(SIGNALS, -1)
         self._rerouted_hw = dict(meta.rerouted_hw)
         self._dedup.restore(reader, meta.counters)
         self._parking.restore(reader, meta.counters)
@@ -165,19 +174,29 @@ class UserShard:
 
     # -- from records to events ---------------------------------------------------------------------
 
-    def _sort_out(self, records: Sequence[Any]) -> _Sorted:
-        found = _Sorted()
-        for record in records:
-            kind = record_type(record.headers) if record.headers else b""
+    def sort_out(self, records: Records) -> SortedRecords:
+        """Take in what is no event, and events that other partitions found misplaced."""
+        if not records.headers:
+            return SortedRecords(records)
+        special = set()
+        found = SortedRecords(records)
+        for at in sorted(records.headers):
+            kind = record_type(records.headers[at])
             if kind == PROFILE_TYPE:
-                self._read_profile(record, found.moves)
+                self._read_profile(records[at], found.moves)
             elif kind == REROUTED_TYPE:
-                self._read_rerouted(record, found.rerouted)
+                self._read_rerouted(records[at], found.rerouted)
             else:
-                found.plain.append(record)
+                continue
+            special.add(at)
+        if special:
+            found.plain = records.at([at for at in range(len(records)) if at not in special])
         return found
 
-    def _read_profile(self, record: Any, moves: list[ProfileMove]) -> None:
+    def refuse(self, record: LogRecord, event: int | None, error: RecordError, raw: bytes) -> None:
+        self._rejects.refuse(record, event, error, raw)
+
+    def _read_profile(self, record: LogRecord, moves: list[ProfileMove]) -> None:
         try:
             profile = decode_profile_record(record.value or b"")
         except RecordError as error:
@@ -185,7 +204,7 @@ class UserShard:
             return
         moves.append(ProfileMove(record.offset, profile.user, profile.profile_string, *profile.source))
 
-    def _read_rerouted(self, record: Any, parts: list[Events]) -> None:
+    def _read_rerouted(self, record: LogRecord, parts: list[Events]) -> None:
         try:
             columns = decode_rekeyed(record.value or b"")
         except RecordError as error:
@@ -208,97 +227,33 @@ class UserShard:
         kept: I64 = rows[known]
         return kept
 
-    def _events_of(self, columns: EventColumns, rows: I64, record: Any, record_ts_ms: I64) -> Events:
+    def _events_of(self, columns: EventColumns, rows: I64, record: LogRecord, record_ts_ms: I64) -> Events:
         """Events that arrived in one re-routed record: they count at that record's offset."""
         picked = columns.take(rows)
         offsets = np.full(len(rows), record.offset, dtype=np.int64)
-        return self._intern(picked, offsets, record_ts_ms[rows], [record] * len(rows))
 
-    def _decode(self, records: Sequence[Any]) -> Events:
-        timestamps = np.fromiter((record.timestamp for record in records), np.int64, len(records))
-        decoded = decode_records(
-            [record.value or b"" for record in records], timestamps, self._context.schema
-        )
-        for reject in decoded.rejects:
-            self._rejects.refuse(records[reject.record], reject.event, reject.error, reject.raw)
-        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
-        return self._intern(
-            decoded.columns, offsets[decoded.record], timestamps[decoded.record], records, decoded.record
-        )
+        def refuse(row: int, collision: IdCollisionError) -> None:
+            error = RecordError("id_collision", "item or user", str(collision))
+            self.refuse(record, None, error, encode_columnar(picked.take(np.array([row], dtype=np.int64))))
 
-    def _intern(
-        self,
-        columns: EventColumns,
-        offset: I64,
-        record_ts_ms: I64,
-        records: Sequence[Any],
-        record: I64 | None = None,
-    ) -> Events:
-        """Strings to wids; events with an id whose EntityId another id has are refused."""
-        index = self._context.schema.signal_index
-        signal_of_kind = np.array([index[kind] for kind in columns.kinds], dtype=np.uint16)
-        item_wids, items_refused = _intern_all(self._context.items, columns.items)
-        user_wids, users_refused = _intern_all(self._context.users, columns.users)
-        events = Events(
-            item=item_wids[columns.item],
-            user=user_wids[columns.user],
-            signal=signal_of_kind[columns.kind],
-            weight=columns.weight,
-            ts_ms=columns.ts_ms,
-            record_ts_ms=record_ts_ms,
-            offset=offset,
-        )
-        if not items_refused and not users_refused:
-            return events
-        bad_items = np.array([name in items_refused for name in columns.items], dtype=bool)
-        bad_users = np.array([name in users_refused for name in columns.users], dtype=bool)
-        bad = bad_items[columns.item] | bad_users[columns.user]
-        for row in np.flatnonzero(bad).tolist():
-            name = columns.items[columns.item[row]]
-            collision = items_refused.get(name) or users_refused[columns.users[columns.user[row]]]
-            source = records[row if record is None else int(record[row])]
-            self._refuse_collision(source, columns.take(np.array([row])), collision)
-        return events.take(np.flatnonzero(~bad))
-
-    def _refuse_collision(self, record: Any, event: EventColumns, collision: IdCollisionError) -> None:
-        error = RecordError("id_collision", "item or user", str(collision))
-        self._rejects.refuse(record, None, error, encode_columnar(event))
+        return intern_events(self._context, picked, offsets, record_ts_ms[rows], refuse)[0]
 
     # -- which events count here --------------------------------------------------------------------
 
-    def _send_away(self, events: Events) -> Events:
-        """A user's events belong to the user's partition, an anonymous one to its item's."""
-        homes = self._context.user_homes.of(events.user)
-        anonymous = events.user == Interner.NONE
-        if anonymous.any():
-            homes = np.where(anonymous, self._context.item_homes.of(events.item), homes)
-        away = homes != self._partition
-        if not away.any():
-            return events
-        self._context.forwarder.reroute(self._partition, homes[away], events.take(np.flatnonzero(away)))
-        self.counters.rerouted += int(away.sum())
-        return events.take(np.flatnonzero(~away))
+    def accept(self, digests: U64, record_ts_ms: I64) -> Flags:
+        """Which events to count, bool[n]; the others are repeated ones. See ``DedupHorizon.accept``."""
+        fresh = self._dedup.accept(digests, record_ts_ms)
+        self.counters.duplicates += len(fresh) - int(np.count_nonzero(fresh))
+        return fresh
 
-    def _drop_duplicates(self, events: Events) -> Events:
-        if not len(events):
-            return events
-        rows = np.flatnonzero(self._deduplicated[events.signal])
-        digests = digests_of(
-            self._context.users.entity_ids[events.user[rows]],
-            self._context.items.entity_ids[events.item[rows]],
-            self._codes[events.signal[rows]],
-            events.ts_ms[rows],
-        )
-        fresh = np.ones(len(events), dtype=bool)
-        fresh[rows] = self._dedup.accept(digests, events.record_ts_ms[rows])
-        if fresh.all():
-            return events
-        self.counters.duplicates += len(events) - int(fresh.sum())
-        return events.take(np.flatnonzero(fresh))
+    def stamp(self, events: Events, moves: list[ProfileMove]) -> tuple[Events, U32]:
+        """The events whose users may be here, and the profile of each, u32[n]; ``moves`` are applied."""
+        events = self._know_users(events, moves)
+        return events, self._profiles.stamp(events.user, events.offset, moves)
 
     def _know_users(self, events: Events, moves: list[ProfileMove]) -> Events:
         """Load profiles of users new to this process; refuse users whose EntityId is taken on disk."""
-        moved, refused = _intern_all(self._context.users, [move.user for move in moves])
+        moved, refused = intern_all(self._context.users, [move.user for move in moves])
         users = np.concatenate([events.user, moved.astype(np.uint32)])
         collisions = self._profiles.load(users, self._rows)
         names = {collision.refused for collision in collisions} | set(refused)
@@ -312,12 +267,29 @@ class UserShard:
 
     # -- into the views and on ----------------------------------------------------------------------
 
-    def _fold(self, events: Events, moves: Sequence[ProfileMove], through: int) -> None:
-        profile = self._profiles.stamp(events.user, events.offset, moves)
-        self._fold_views(events, profile)
-        self._context.forwarder.forward(self._partition, events, profile, through)
+    def gather(self, events: Events, profile: U32, through: int) -> None:
+        """Take in accepted events for the views, and count the partition as applied up to ``through``.
+
+        Views fold what was gathered at the next flush, or when it is a lot: folding twice the events costs
+        them little more, as long as these are few.
+        """
+        if len(events):
+            self._gathered.append((events, profile))
+            self._gathered_events += len(events)
         self._applied = through
         self.counters.events += len(events)
+        if self._gathered_events >= _GATHERED_MAX:
+            self.settle()
+
+    def settle(self) -> int:
+        """Let the views fold what was gathered, and what waited for cards that have come; how many events."""
+        gathered, self._gathered = self._gathered, []
+        self._gathered_events = 0
+        events = concatenate([each for each, _ in gathered]) if gathered else no_events()
+        profile = [each for _, each in gathered] or [np.empty(0, dtype=np.uint32)]
+        moved = self._fold_views(events, profile[0] if len(profile) == 1 else np.concatenate(profile))
+        self._settled = self._applied
+        return moved
 
     def _fold_views(self, events: Events, profile: U32) -> int:
         carded = self._carded(events)
@@ -342,18 +314,13 @@ class UserShard:
         """Parked events whose cards have come, then the batch's events with a card; the others are parked."""
         cards = self._context.cards
         wanted = np.flatnonzero(self._needs_card[events.signal] & (events.user != Interner.NONE))
-        released = self._release() if len(wanted) or self.parked else _no_events()
+        released = self._release() if len(wanted) or self.parked else no_events()
         known = cards.cards(events.item[wanted]) != cards.NONE
         if not known.all():
             self._parking.park(events.take(wanted[~known]))
         chosen = events.take(wanted[known])
         if len(released):
-            chosen = Events(
-                *(
-                    np.concatenate([getattr(released, name), getattr(chosen, name)])
-                    for name in Events.__dataclass_fields__
-                )
-            )
+            chosen = concatenate([released, chosen])
         card = cards.cards(chosen.item)
         return CardedEvents(
             item=chosen.item,
@@ -370,25 +337,12 @@ class UserShard:
         """The events whose cards have come since the last call, which notes what cards are seen from here."""
         cards = self._context.cards
         if cards.version == self._cards_seen:
-            return _no_events()
+            return no_events()
         self._cards_seen = cards.version
-        self._card_history.note(self._applied, cards.next_offsets)
+        self._card_history.note(self._settled, cards.next_offsets)
         waiting = self._parking.items
         arrived = waiting[cards.cards(waiting) != cards.NONE]
-        return self._parking.release(arrived) if len(arrived) else _no_events()
-
-
-def _no_events() -> Events:
-    nothing = np.empty(0, dtype=np.int64)
-    return Events(
-        item=nothing.astype(np.uint32),
-        user=nothing.astype(np.uint32),
-        signal=nothing.astype(np.uint16),
-        weight=nothing,
-        ts_ms=nothing,
-        record_ts_ms=nothing,
-        offset=nothing,
-    )
+        return self._parking.release(arrived) if len(arrived) else no_events()
 
 
 def _rerouted_columns(columns: RekeyedColumns) -> EventColumns:
@@ -403,12 +357,3 @@ def _rerouted_columns(columns: RekeyedColumns) -> EventColumns:
         weight=columns.weight,
         ts_ms=columns.ts_ms,
     )
-
-
-def _intern_all(interner: Interner, strings: Sequence[str]) -> tuple[U32, dict[str, IdCollisionError]]:
-    """Wids of all strings, 0 for those that are refused, and those."""
-    try:
-        return interner.ids(strings), {}
-    except IdCollisionError:
-        refused = {collision.refused: collision for collision in interner.collisions(strings)}
-        return interner.ids(["" if name in refused else name for name in strings]), refused

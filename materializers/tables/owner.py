@@ -261,8 +261,12 @@ class TableOwner:
 
     # -- records ------------------------------------------------------------------------------------
 
-    def accept(self, topic: str, partition: int, first_offset: int) -> PartitionState | None:
+    def accept(
+        self, topic: str, partition: int, first_offset: int, after: int | None = None
+    ) -> PartitionState | None:
         """The state to fold a batch into; None if the batch must be dropped, unacknowledged.
+
+        ``after``: the last offset that will be applied before it, where that is not what is applied now.
 
         A batch that begins beyond applied + 1 may follow one that a rebalance lost: seek back once. The same
         hole again is a real one (retention, compaction, a transaction's marker).
@@ -270,7 +274,7 @@ class TableOwner:
         state = self._partitions.get(partition)
         if state is None or not state.ready:
             return None
-        applied = state.shards[self._scope_of[topic]].applied(topic)
+        applied = state.shards[self._scope_of[topic]].applied(topic) if after is None else after
         if first_offset > applied + 1 and state.gap.get(topic) != (applied, first_offset):
             state.gap[topic] = (applied, first_offset)
             self._spawn(self._seek_back(partition, topic, applied + 1))

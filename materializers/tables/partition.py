@@ -8,7 +8,7 @@ flight for it finds that it is no longer the current one and changes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import uuid4
@@ -20,6 +20,7 @@ from materializers.tables.changelog import ChangelogWriter, Checkpoint
 from materializers.tables.database import Rows
 from materializers.tables.meta import Ownership, ShardMeta
 from materializers.tables.pending import Letter
+from streams.records import AnyRecords
 
 
 class Shard(Protocol):
@@ -31,7 +32,7 @@ class Shard(Protocol):
         """Last offset applied, -1 if none."""
         ...
 
-    def fold(self, topic: str, records: Sequence[Any]) -> int:
+    def fold(self, topic: str, records: AnyRecords) -> int:
         """Fold consecutive records of one topic, skipping those already applied; the count of events."""
         ...
 

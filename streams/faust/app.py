@@ -21,13 +21,15 @@ from streams.faust.schema import BatchSchema
 from streams.faust.table import ShardTable
 
 Handler = Callable[[Any], Awaitable[None]]
-"""Takes a Faust event whose ``value`` is a list of records of one partition."""
+"""Takes a Faust event whose ``value`` is a sequence of ``Records`` of one partition."""
 
 _COMMIT_INTERVAL_S = 1.0
 # Between the fetcher and an agent. A batch weighs up to fetch_bytes_max, and one that waits here is older and
 # smaller than what the next poll would bring: with 16, two rounds of eight partitions waited, and at 5,000
 # events/s on a busy machine half the user records were 280 ms old or more when they were folded; with 2, 190.
 _QUEUED_BATCHES_MAX = 2
+# Of all partitions in one poll; what Faust takes for a record is a part of bounded size.
+_POLL_PARTS_MAX = 64
 
 
 class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +42,6 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
         session_timeout_s: after a kill, how long the partitions stand still.
         static_membership: keep the member's place over a restart within the session.
         fetch_bytes_max: of one partition in one fetch.
-        poll_records_max: of all partitions in one poll.
     """
 
     name: str
@@ -52,7 +53,6 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
     rebalance_timeout_s: float = 30.0
     static_membership: bool = False
     fetch_bytes_max: int = 1 << 20
-    poll_records_max: int = 20_000
 
 
 class ShardApp(faust.App):
@@ -129,7 +129,7 @@ def _new_app(settings: AppSettings, partitions: int) -> ShardApp:
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.worker if settings.static_membership else None,
         consumer_max_fetch_size=settings.fetch_bytes_max,
-        broker_max_poll_records=settings.poll_records_max,
+        broker_max_poll_records=_POLL_PARTS_MAX,
         broker_commit_interval=_COMMIT_INTERVAL_S,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.heartbeat_s,

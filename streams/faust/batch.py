@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+
+from streams.records import Records
 
 
 class RecordBatch:
     """What the scheduler hands on instead of records: it has a ConsumerRecord's attributes, so that Faust
-    carries it as one message. ``value`` is the list of records; ``offset`` is that of the last.
+    carries it as one message. ``value`` holds the records in parts of bounded size; ``offset`` is that of the
+    last record.
     """
 
-    __slots__ = ("offset", "partition", "timestamp", "timestamp_type", "topic", "value")
+    __slots__ = ("offset", "partition", "timestamp", "topic", "value")
 
     headers: tuple[()] = ()
     key = None
     checksum = None
     serialized_key_size = 0
     serialized_value_size = 0
+    timestamp_type = 0
 
-    def __init__(self, topic: str, partition: int, records: list[Any]) -> None:
-        last = records[-1]
+    def __init__(self, topic: str, partition: int, parts: Sequence[Records]) -> None:
+        last = parts[-1]
         self.topic = topic
         self.partition = partition
-        self.offset: int = last.offset
-        self.timestamp: int = last.timestamp
-        self.timestamp_type: int = last.timestamp_type
-        self.value = records
+        self.offset = last.last_offset
+        self.timestamp = int(last.timestamp[-1])
+        self.value = parts

@@ -12,14 +12,15 @@ from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP
 
 from streams.faust.batch import RecordBatch
+from streams.records import Records
 
 
 class BatchScheduler(DefaultSchedulingStrategy):
     """One ``RecordBatch`` for each partition of a fetch, topics taken in turn."""
 
-    def iterate(self, records: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
+    def iterate(self, records: Mapping[TP, list[Records]]) -> Iterator[tuple[TP, Any]]:
         return self.records_iterator(
             self.map_from_records(
-                {tp: [RecordBatch(tp.topic, tp.partition, rows)] for tp, rows in records.items() if rows}
+                {tp: [RecordBatch(tp.topic, tp.partition, parts)] for tp, parts in records.items() if parts}
             )
         )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from materializers.materializer import Scope
 from materializers.shards.events import Events
-from materializers.shards.forwarding import _chunks
+from materializers.shards.forwarding import Forward, _chunks
 from schemas.default import default_schema
 from schemas.records.rekeyed import decode_rekeyed
 from tests.memory_rows import MemoryRows
@@ -50,7 +50,7 @@ def _forward(site: ShardSite, source: int, sizes: list[int], cuts: list[int], st
         end = min(len(sizes), at + cuts[turn % len(cuts)])
         events = _events(site, at, sizes[at:end])
         profile = np.zeros(len(events), dtype=np.uint32)
-        site.forwarder.forward(source, events, profile, through=end - 1)
+        site.forwarder.forward([Forward(source, events, profile, end - 1)])
         if turn % 2:
             site.forwarder.send()
         at, turn = end, turn + 1
@@ -102,12 +102,13 @@ def _received(site: ShardSite, partition: int, values: list[bytes], crash_after:
     for at, record in enumerate(records):
         shard.fold(record.topic, [record])
         if at % crash_after == crash_after - 1:
+            meta = flushed(shard, rows)
             for batch in view.batches:
                 counted.update(batch.source_offset.tolist())
-            meta = flushed(shard, rows)
             shard = site.item_shard(partition, rows, meta)
             view = site.views[Scope.ITEM][-1]
             shard.fold(record.topic, records[: at + 1])  # the log delivers them again
+    shard.settle()
     for batch in view.batches:
         counted.update(batch.source_offset.tolist())
     return counted

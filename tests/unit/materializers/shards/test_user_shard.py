@@ -11,6 +11,7 @@ import pytest
 from materializers.materializer import Scope
 from materializers.shards.card_positions import CARD_POSITIONS_TABLE, CardPositions, decode_card_positions
 from materializers.shards.parking import PARKED_TABLE
+from materializers.shards.user_shard import UserShard
 from schemas.default import default_schema
 from schemas.records.dead_letter import letter_from_headers
 from schemas.records.profile_record import ProfileRecord, encode_profile_record
@@ -40,14 +41,21 @@ def _profile(user: str, locale: str, source_offset: int) -> dict[str, Any]:
     return {"value": encode_profile_record(record), "headers": (("tidal-type", b"profile"),)}
 
 
+def _fold(shard: UserShard, records: list[Record]) -> int:
+    """A fold whose events the views have seen."""
+    events = shard.fold(SIGNALS, records)
+    shard.settle()
+    return events
+
+
 def _view(site: ShardSite) -> Any:
     return site.views[Scope.USER][-1]
 
 
 def test_records_at_or_below_the_applied_offset_are_skipped(site: ShardSite) -> None:
     shard = site.user_shard(HOME, MemoryRows())
-    assert shard.fold(SIGNALS, [Record(5, _event(USERS[0])), Record(6, _event(USERS[1]))]) == 2
-    assert shard.fold(SIGNALS, [Record(5, _event(USERS[0], "i2")), Record(6, _event(USERS[1], "i2"))]) == 0
+    assert _fold(shard, [Record(5, _event(USERS[0])), Record(6, _event(USERS[1]))]) == 2
+    assert _fold(shard, [Record(5, _event(USERS[0], "i2")), Record(6, _event(USERS[1], "i2"))]) == 0
     assert shard.applied(SIGNALS) == 6
 
 
@@ -63,7 +71,7 @@ def test_profiles_move_in_log_order_and_stamp_what_comes_after(site: ShardSite) 
         Record(5, **_profile(first, "FR", 10)),  # sent again after a crash: not newer
         Record(6, _event(first, "c")),
     ]
-    shard.fold(SIGNALS, records)
+    _fold(shard, records)
     stamped = site.profiles.strings(_view(site).batches[0].profile)
     assert stamped == ["{}", '{"locale":"US"}', "{}", '{"locale":"DE"}']
 
@@ -71,11 +79,11 @@ def test_profiles_move_in_log_order_and_stamp_what_comes_after(site: ShardSite) 
 def test_profiles_survive_a_restart_in_another_process(site: ShardSite, tmp_path: Path) -> None:
     rows = MemoryRows()
     shard = site.user_shard(HOME, rows)
-    shard.fold(SIGNALS, [Record(0, **_profile(USERS[0], "US", 10)), Record(1, _event(USERS[0]))])
+    _fold(shard, [Record(0, **_profile(USERS[0], "US", 10)), Record(1, _event(USERS[0]))])
     meta = flushed(shard, rows)
     other = ShardSite(tmp_path / "other", site.schema)
     again = other.user_shard(HOME, rows, meta)
-    again.fold(SIGNALS, [Record(1, _event(USERS[0])), Record(2, _event(USERS[0], "b"))])
+    _fold(again, [Record(1, _event(USERS[0])), Record(2, _event(USERS[0], "b"))])
     batch = _view(other).batches[0]
     assert batch.offset.tolist() == [2]
     assert other.profiles.strings(batch.profile) == ['{"locale":"US"}']
@@ -84,20 +92,20 @@ def test_profiles_survive_a_restart_in_another_process(site: ShardSite, tmp_path
 def test_duplicates_are_dropped_over_a_restart(site: ShardSite, tmp_path: Path) -> None:
     rows = MemoryRows()
     shard = site.user_shard(HOME, rows)
-    assert shard.fold(SIGNALS, [Record(0, _event(USERS[0])), Record(1, _event(USERS[0]))]) == 1
+    assert _fold(shard, [Record(0, _event(USERS[0])), Record(1, _event(USERS[0]))]) == 1
     meta = flushed(shard, rows)
     again = ShardSite(tmp_path / "other", site.schema).user_shard(HOME, rows, meta)
-    assert again.fold(SIGNALS, [Record(2, _event(USERS[0])), Record(3, _event(USERS[0], "b"))]) == 1
+    assert _fold(again, [Record(2, _event(USERS[0])), Record(3, _event(USERS[0], "b"))]) == 1
 
 
 def test_misplaced_events_are_sent_home_and_counted_there_once(site: ShardSite) -> None:
     shard = site.user_shard(HOME, MemoryRows())
-    assert shard.fold(SIGNALS, [Record(0, _event(STRANGER)), Record(1, _event(USERS[0]))]) == 1
+    assert _fold(shard, [Record(0, _event(STRANGER)), Record(1, _event(USERS[0]))]) == 1
     sent = [each for each in site.forwarder.sent if each.topic == SIGNALS]
     assert [(each.partition, each.type) for each in sent] == [(2, b"rerouted")]
     rerouted = {"value": sent[0].value, "headers": (("tidal-type", b"rerouted"),)}
     home = site.user_shard(2, MemoryRows())
-    assert home.fold(SIGNALS, [Record(8, **rerouted), Record(9, **rerouted)]) == 1
+    assert _fold(home, [Record(8, **rerouted), Record(9, **rerouted)]) == 1
     batch = _view(site).batches[0]
     assert site.users.strings(batch.user) == [STRANGER]
     assert batch.offset.tolist() == [8]
@@ -106,7 +114,7 @@ def test_misplaced_events_are_sent_home_and_counted_there_once(site: ShardSite) 
 
 def test_every_destination_hears_how_far_a_partition_is_forwarded(site: ShardSite) -> None:
     shard = site.user_shard(HOME, MemoryRows())
-    shard.fold(SIGNALS, [Record(0, b"no event"), Record(1, _event(USERS[0]))])
+    _fold(shard, [Record(0, b"no event"), Record(1, _event(USERS[0]))])
     site.forwarder.send()
     by_item = {each.partition: decode_rekeyed(each.value) for each in site.forwarder.sent}
     assert sorted(by_item) == list(range(PARTITIONS))
@@ -117,7 +125,7 @@ def test_every_destination_hears_how_far_a_partition_is_forwarded(site: ShardSit
 def test_refused_records_become_letters_with_place_and_reason(site: ShardSite) -> None:
     rows = MemoryRows()
     shard = site.user_shard(HOME, rows)
-    shard.fold(SIGNALS, [Record(3, b"{", key=b"k", partition=HOME), Record(4, _event(USERS[0], kind="nope"))])
+    _fold(shard, [Record(3, b"{", key=b"k", partition=HOME), Record(4, _event(USERS[0], kind="nope"))])
     letters = shard.take_letters()
     told = letter_from_headers(letters[0].headers)
     assert (told.topic, told.partition, told.offset, told.code) == (SIGNALS, HOME, 3, "malformed_json")
@@ -131,9 +139,9 @@ def test_refused_records_become_letters_with_place_and_reason(site: ShardSite) -
 
 def test_a_letter_that_was_sent_again_keeps_when_it_was_first_refused(site: ShardSite) -> None:
     shard = site.user_shard(HOME, MemoryRows())
-    shard.fold(SIGNALS, [Record(3, b"{", timestamp=1_000)])
+    _fold(shard, [Record(3, b"{", timestamp=1_000)])
     headers = tuple((name, bytes(value)) for name, value in shard.take_letters()[0].headers)
-    shard.fold(SIGNALS, [Record(4, b"{", timestamp=9_000, headers=headers)])
+    _fold(shard, [Record(4, b"{", timestamp=9_000, headers=headers)])
     assert letter_from_headers(shard.take_letters()[0].headers).first_seen_ms == 1_000
 
 
@@ -141,7 +149,7 @@ def test_events_wait_for_their_items_record_and_are_applied_first(site: ShardSit
     rows = MemoryRows()
     shard = site.user_shard(HOME, rows)
     site.give_card("known")
-    shard.fold(SIGNALS, [Record(0, _event(USERS[0], "late")), Record(1, _event(USERS[0], "known"))])
+    _fold(shard, [Record(0, _event(USERS[0], "late")), Record(1, _event(USERS[0], "known"))])
     assert [batch.carded.offset.tolist() for batch in _view(site).batches] == [[1]]
     meta = flushed(shard, rows)
     assert len(rows.tables[PARKED_TABLE.name]) == 1
@@ -151,7 +159,7 @@ def test_events_wait_for_their_items_record_and_are_applied_first(site: ShardSit
     again = other.user_shard(HOME, rows, meta)
     assert again.parked == 1
     other.give_card("late", offset=1)
-    again.fold(SIGNALS, [Record(2, _event(USERS[1], "late"))])
+    _fold(again, [Record(2, _event(USERS[1], "late"))])
     batch = _view(other).batches[0]
     assert batch.carded.offset.tolist() == [0, 2]
     assert batch.offset.tolist() == [2]
@@ -164,7 +172,7 @@ def test_events_wait_for_their_items_record_and_are_applied_first(site: ShardSit
 
 def test_cards_that_come_while_nothing_else_does_wake_the_shard(site: ShardSite) -> None:
     shard = site.user_shard(HOME, MemoryRows())
-    shard.fold(SIGNALS, [Record(0, _event(USERS[0], "late"))])
+    _fold(shard, [Record(0, _event(USERS[0], "late"))])
     assert shard.wake() == 0
     site.give_card("late")
     assert shard.wake() == 1
@@ -177,7 +185,7 @@ def test_a_user_whose_entity_id_is_taken_on_disk_is_refused(
 ) -> None:
     rows = MemoryRows()
     shard = site.user_shard(HOME, rows)
-    shard.fold(SIGNALS, [Record(0, _event(USERS[0]))])
+    _fold(shard, [Record(0, _event(USERS[0]))])
     meta = flushed(shard, rows)
     monkeypatch.setattr("materializers.interner.entity_id", lambda _: shard_id)
     shard_id = int(site.users.entity_ids[site.users.find(USERS[0])])
@@ -187,5 +195,5 @@ def test_a_user_whose_entity_id_is_taken_on_disk_is_refused(
     monkeypatch.setattr(
         "materializers.interner.entity_id", lambda name: shard_id if name == USERS[1] else hash(name) & 0xFFFF
     )
-    assert again.fold(SIGNALS, [Record(1, _event(USERS[1], "b"))]) == 0
+    assert _fold(again, [Record(1, _event(USERS[1], "b"))]) == 0
     assert again.reject_counts == {"id_collision": 1}

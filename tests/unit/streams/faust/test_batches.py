@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from faust.types import TP
 
@@ -14,22 +14,20 @@ from streams.faust.batch import RecordBatch
 from streams.faust.scheduler import BatchScheduler
 from streams.faust.schema import BatchSchema
 from streams.faust.transport import BatchConsumer
+from streams.records import Records
 
 
-@dataclass
-class Row:
-    offset: int
-    timestamp: int = 5
-    timestamp_type: int = 0
-    value: bytes = b"v"
+def _part(*offsets: int, timestamp: int = 5) -> Records:
+    n = len(offsets)
+    return Records("a", 0, np.array(offsets), np.full(n, timestamp), [None] * n, [b"v"] * n, {})
 
 
 def test_each_partition_of_a_fetch_is_one_message() -> None:
     fetched = {
-        TP("a", 0): [Row(3), Row(4), Row(9)],
-        TP("a", 1): [Row(7)],
+        TP("a", 0): [_part(3, 4), _part(9)],
+        TP("a", 1): [_part(7)],
         TP("b", 0): [],
-        TP("c", 2): [Row(0)],
+        TP("c", 2): [_part(0)],
     }
     found = dict(BatchScheduler().iterate(fetched))
     assert set(found) == {TP("a", 0), TP("a", 1), TP("c", 2)}
@@ -38,13 +36,13 @@ def test_each_partition_of_a_fetch_is_one_message() -> None:
 
 
 def test_topics_take_turns() -> None:
-    fetched = {TP("a", 0): [Row(1)], TP("a", 1): [Row(1)], TP("b", 0): [Row(1)]}
+    fetched = {TP("a", 0): [_part(1)], TP("a", 1): [_part(1)], TP("b", 0): [_part(1)]}
     order = [tp.topic for tp, _ in BatchScheduler().iterate(fetched)]
     assert order.index("b") < 2
 
 
 def test_a_batch_has_what_a_consumer_record_has() -> None:
-    batch = RecordBatch("a", 2, [Row(1), Row(2, timestamp=8)])
+    batch = RecordBatch("a", 2, [_part(1), _part(2, timestamp=8)])
     assert (batch.topic, batch.partition, batch.offset, batch.timestamp) == ("a", 2, 2, 8)
     names = ("headers", "key", "checksum", "timestamp_type", "serialized_key_size", "serialized_value_size")
     assert all(hasattr(batch, name) for name in names)
