@@ -1,7 +1,7 @@
 """Records of the compacted entity topics, from plain JSON to typed fields.
 
 The key is the id (as text, or as the JSON that a connector writes: ``"item_I"``, ``{"id": "item_I"}``), the
-value one JSON object; no value deletes the entity.
+value one JSON object, perhaps in a connector's envelope (``connector``); no value deletes the entity.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from schemas.errors import RecordError, shown
 from schemas.model import STATUSES, EmbeddingSlot, EntityDef, FieldDef, Schema
 from schemas.node import nearest
+from schemas.records.connector import key_id, plain_document
 from schemas.records.edge_key import parse_edge_key
 from schemas.records.events_json import REFUSALS
 
@@ -38,7 +39,7 @@ class EntityRecord:
 
     ``fields`` holds declared fields in their types (time in ms) and, without ``strict``, the others as they
     came; ``embeddings`` f32[dim] by slot as they are stored (unit length where the metric is cosine);
-    ``raw`` the record's own bytes.
+    ``raw`` the record's own bytes, or the JSON object that a connector's envelope held.
     """
 
     kind: str
@@ -80,7 +81,10 @@ def decode_entity(
     entity_id = parse_entity_key(key, schema.limits.max_id_bytes)
     if value is None or value.strip() in (b"", _NULL):
         return None
-    document = _object(value, schema.limits.entity_record_max_bytes)
+    written = _object(value, schema.limits.entity_record_max_bytes)
+    document = plain_document(written)
+    if document is None:
+        return None
     entity = schema.entities[kind]
     if document.get("id") not in (None, entity_id):
         raise _wrong("id", f"the record's key, {entity_id!r}", document["id"])
@@ -91,7 +95,7 @@ def decode_entity(
         creator=_creator(document.get("creator"), schema.limits.max_id_bytes) if kind == "item" else None,
         fields=_fields(entity, document, schema, timestamp_ms),
         embeddings=_embeddings(entity, document.get("embeddings")),
-        raw=value,
+        raw=value if document is written else msgspec.json.encode({"id": entity_id, **document}),
     )
 
 
@@ -112,7 +116,9 @@ def decode_edge(key: bytes, value: bytes | None, schema: Schema) -> EdgeRecord |
         check_id(path, entity_id, schema.limits.max_id_bytes)
     if value is None or value.strip() in (b"", _NULL):
         return None
-    document = _object(value, schema.limits.entity_record_max_bytes)
+    document = plain_document(_object(value, schema.limits.entity_record_max_bytes))
+    if document is None:
+        return None
     weight, ts = document.get("weight"), document.get("ts")
     return EdgeRecord(
         type=type_name,
@@ -128,7 +134,8 @@ def parse_entity_key(key: bytes, id_bytes_max: int = 256) -> str:
     """The id that a record's key states.
 
     Raises:
-        RecordError: ``id_empty``, ``id_too_long``, or ``wrong_type`` for a key that is no UTF-8.
+        RecordError: ``id_empty``, ``id_too_long``; ``wrong_type`` for a key that is no UTF-8 or whose id is
+            no text; ``missing_field`` for a JSON object without an id.
     """
     try:
         text = key.decode()
@@ -159,11 +166,19 @@ def _connector_key(text: str) -> str:
         document = msgspec.json.decode(text)
     except REFUSALS:
         return text  # an id may begin with a quote or a brace
-    if isinstance(document, dict) and isinstance(document.get("payload"), str | dict):
-        document = document["payload"]
-    if isinstance(document, dict):
-        document = document.get("id")
-    return document if isinstance(document, str) else text
+    stated = key_id(document)
+    if stated is None:
+        raise RecordError(
+            "missing_field", "id", f"the key {text[:80]} has no id; have the connector name its key column so"
+        )
+    if not isinstance(stated, str):
+        raise RecordError(
+            "wrong_type",
+            "id",
+            f"the key's id is {shown(stated)}, and an id is a text; have the connector cast it, "
+            'or "7" and 7 would be two entities',
+        )
+    return stated
 
 
 def _object(value: bytes, bytes_max: int) -> dict[str, Any]:
