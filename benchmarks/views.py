@@ -23,8 +23,8 @@ import numpy.typing as npt
 from materializers.batches import CardedEvents, EntityWrite, ItemBatch, UserBatch
 from materializers.cards import ItemCards
 from materializers.interner import Interner
-from materializers.materializer import PartitionContext, View
-from materializers.views import cohort_signals, global_signals, preference, relationships, user_state
+from materializers.materializer import PartitionContext, Scope, View
+from materializers.registry import default_registry
 from schemas.default import default_schema
 from schemas.model import Schema
 from schemas.records.entities import EntityRecord
@@ -39,7 +39,14 @@ PROFILES = 200
 DIM = 64
 START_MS = 1_763_600_000_000
 EVENTS_A_SECOND = 18_750  # an eighth of 150,000
-SIGNAL_SHARES = (0.62, 0.12, 0.10, 0.03, 0.05, 0.08)
+SIGNAL_SHARES = {
+    "view": 0.62,
+    "like": 0.12,
+    "skip": 0.10,
+    "share": 0.03,
+    "completion": 0.05,
+    "dwell_time": 0.08,
+}
 
 
 class DictRows:
@@ -149,10 +156,12 @@ class Stream:
         n = len(ts_ms)
         item = self._ids(chance, ITEMS, n)
         user = self._ids(chance, USERS, n)
-        signal = chance.choice(6, n, p=SIGNAL_SHARES).astype(np.uint16)
+        index = self.site.schema.signal_index
+        kinds = [index[name] for name in SIGNAL_SHARES]
+        signal = chance.choice(kinds, n, p=list(SIGNAL_SHARES.values())).astype(np.uint16)
         profile = (user % PROFILES + 1).astype(np.uint32)
         seconds = chance.integers(1, 60, n) * WEIGHT_SCALE
-        weight = np.where(signal == 5, seconds, WEIGHT_SCALE)
+        weight = np.where(signal == index["dwell_time"], seconds, WEIGHT_SCALE)
         offsets = np.arange(offset, offset + n)
         card = self.site.cards.cards(item)
         creator = self.site.cards.creators(card)
@@ -218,9 +227,7 @@ def main() -> None:
     arguments.add_argument("--events", type=int, default=10_000)
     arguments.add_argument("--flush-every", type=int, default=4)
     chosen = arguments.parse_args()
-    views = [
-        module.VIEW for module in (global_signals, cohort_signals, user_state, relationships, preference)
-    ]
+    views = [view for scope in (Scope.USER, Scope.ITEM) for view in default_registry().of(scope)]
     with tempfile.TemporaryDirectory() as folder:
         made = site(Path(folder))
         print(f"{'view':16} {'ids':8} {'fold':>7} {'flush':>7} {'total':>7}  rows/1000  bytes/event")
