@@ -17,6 +17,7 @@ import numpy.typing as npt
 from materializers.rows.errors import RowFormatError, check_version
 
 U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.integer]
@@ -50,6 +51,12 @@ class Packer:
         """f64[n] or f64[n, k], as they are."""
         assert len(column) == self._n
         self._parts.append(np.ascontiguousarray(column, dtype="<f8").tobytes())
+        return self
+
+    def words(self, column: U64) -> Packer:
+        """u64[n] as they are, eight bytes each: what a byte string can be searched for."""
+        assert len(column) == self._n
+        self._parts.append(np.ascontiguousarray(column, dtype="<u8").tobytes())
         return self
 
     def scalar(self, value: int) -> Packer:
@@ -109,6 +116,10 @@ class Unpacker:
         count = self.n * (1 if width is None else width)
         column = np.frombuffer(self._take(8 * count), dtype="<f8").astype(np.float64)
         return column if width is None else column.reshape(self.n, width)
+
+    def words(self) -> U64:
+        """u64[n]."""
+        return np.frombuffer(self._take(8 * self.n), dtype="<u8").astype(np.uint64)
 
     def scalar(self) -> int:
         return int.from_bytes(self._take(8), "little", signed=True)
