@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from schemas.cohort_profile import encode_profile
-from schemas.durations import format_duration
+from schemas.durations import ALL_TIME, DURATION_MS_MAX, format_duration
 from schemas.predicate_ast import Predicate
 
 EntityKind: TypeAlias = Literal["item", "user", "creator"]
@@ -120,6 +120,13 @@ class Decay(msgspec.Struct, frozen=True, kw_only=True):
     def labels(self) -> tuple[str, ...]:
         """Half-lives as written (``("1h", "24h")``), in the order of the accumulators."""
         return tuple(format_duration(half_life_ms) for half_life_ms in self.half_lives_ms)
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Names of the scores there are: half-lives, the lifetime, or ``all_time`` where nothing fades."""
+        if self.kind == "linear":
+            return (format_duration(self.lifetime_ms),)
+        return self.labels or (ALL_TIME,)
 
 
 class SignalDef(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,6 +262,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Content may be announced a day ahead; a date beyond that is a unit mistaken."""
     late_minute_horizon_ms: int = 7_200_000
     """Older events go to hour buckets: no minute window can still see them."""
+    hour_buckets_kept_ms: int = DURATION_MS_MAX
+    """Days that ended so long ago, by the log's own time, merge their hours: a count of a past time is then
+    exact at the day. By default history is kept by the hour for ever; at least 32 days, what windows need."""
     dedup_generation_ms: int = 600_000
     parked_events_max: int = 1_000_000
     """Events of one user partition that wait for their item's record; about 100 bytes each."""

@@ -55,10 +55,11 @@ def _term_problems(schema: Schema, term: Term, path: str) -> Iterator[Problem]:
 
 def _read_problems(schema: Schema, term: Term, signal: SignalDef, path: str) -> Iterator[Problem]:
     if term.read == "decay":
-        labels = signal.decay.labels
-        if signal.decay.kind == "exponential" and term.half_life not in labels:
-            expected = f"a half-life of {signal.name}: {', '.join(labels)}"
-            yield Problem(f"{path}.half_life", term.half_life, expected, nearest(term.half_life, labels))
+        names = signal.decay.scores
+        needed = signal.decay.kind == "exponential"
+        if term.half_life not in names and (needed or term.half_life is not None):
+            expected = f"a decayed score of {signal.name}: {', '.join(names)}"
+            yield Problem(f"{path}.half_life", term.half_life, expected, nearest(term.half_life, names))
         return
     needs_duration = term.read in ("velocity", "acceleration")
     yield from _window_problems(signal, term.window, f"{path}.window", needs_duration)

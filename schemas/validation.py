@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 from typing import Final
 
-from schemas.durations import WINDOWS
+from schemas.durations import DAY_MS, WINDOWS, format_duration
 from schemas.errors import PredicateError, Problem
 from schemas.ids import find_code_collisions
-from schemas.model import Bucket, Dimension, EntityDef, Schema, SignalDef
+from schemas.model import Bucket, Dimension, EntityDef, Limits, Schema, SignalDef
 from schemas.node import nearest
 from schemas.predicate_check import BUILT_IN_FIELDS, check
 from schemas.predicate_text import to_text
@@ -21,6 +21,11 @@ from schemas.profile_rules import profile_problems
 
 SIGNALS_MAX: Final = 4_096
 """Columns hold the index of a signal in 16 bits, and each signal costs arrays in queryd."""
+
+LINEAR_LIFETIME_MS_MAX: Final = 30 * DAY_MS
+"""The longest window: readers keep so much apart by the hour."""
+HOURS_KEPT_MS_MIN: Final = 32 * DAY_MS
+"""30 whole days and a day of slack at both ends, what readers keep in memory by the hour."""
 
 _RESERVED_FIELDS: Final = (*BUILT_IN_FIELDS, "embeddings")
 _RESERVED_WORDS: Final = ("and", "or", "not", "in", "between", "contains", "exists")
@@ -37,6 +42,7 @@ def validate(schema: Schema) -> list[Problem]:
         *(problem for signal in schema.signals.values() for problem in _signal_problems(schema, signal)),
         *_relationship_problems(schema),
         *_co_engagement_problems(schema),
+        *_limit_problems(schema.limits),
         *_cohort_problems(schema),
         *(problem for profile in schema.profile_versions for problem in profile_problems(schema, profile)),
     ]
@@ -147,6 +153,15 @@ def _signal_problems(schema: Schema, signal: SignalDef) -> Iterator[Problem]:
     for window in signal.windows:
         if window not in WINDOWS:
             yield _unresolved(f"{path}.windows", window, "a known window", WINDOWS)
+    if signal.decay.lifetime_ms > LINEAR_LIFETIME_MS_MAX:
+        value, longest = (format_duration(ms) for ms in (signal.decay.lifetime_ms, LINEAR_LIFETIME_MS_MAX))
+        yield Problem(f"{path}.decay.linear", value, f"at most {longest}: older events are not kept apart")
+
+
+def _limit_problems(limits: Limits) -> Iterator[Problem]:
+    if limits.hour_buckets_kept_ms < HOURS_KEPT_MS_MIN:
+        expected = f"at least {HOURS_KEPT_MS_MIN} (32 days): the 30d window reads hours"
+        yield Problem("limits.hour_buckets_kept_ms", limits.hour_buckets_kept_ms, expected)
 
 
 def _relationship_problems(schema: Schema) -> Iterator[Problem]:

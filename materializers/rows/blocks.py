@@ -1,31 +1,44 @@
 """Bucket blocks: counts and sums of one time bucket as columns, and the deltas that feed readers.
 
 A block's key is ``[resolution u8][bucket start in minutes u32 BE][seq u32 BE]``, so that a table's minute
-buckets, then its hour buckets, then its day buckets follow each other in time order.
+buckets, then its hour buckets, then its day buckets follow each other in time order. The blocks of a bucket
+are numbered from 0 without a gap.
+
+A block has one of two layouts: columns, each as narrow as it can be, or for a few cells plain rows, which
+are written by the thousand at once: 10,000 buckets that get a cell each cost 10 ms instead of a second.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from materializers.rows.errors import RowFormatError
+from materializers.rows.errors import RowFormatError, check_version
 from materializers.rows.packing import Packer, Unpacker
 from schemas.weights import WEIGHT_SCALE
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
 I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
 
-VERSION: Final = 1
+VERSION: Final = 2
+ROWS_LAYOUT_MAX: Final = 24
+"""Up to so many cells a block is written as rows: columns have a fixed cost of as many bytes."""
 _KEY: Final = struct.Struct(">BII")
+_HEADER: Final = struct.Struct("<BIB")  # version, cells, flags: as a ``Packer`` begins
 _WITH_PROFILES: Final = 1
 _UNIT_WEIGHTS: Final = 2  # every sum is its count: weights of 1.0, the usual case, take no bytes
+_WITH_MOMENTS: Final = 4
+_ROWS: Final = 8
+_COUNT_MAX: Final = (1 << 32) - 1
 
 
 class Resolution(IntEnum):
@@ -46,7 +59,10 @@ class BlockColumns:
 
     ``item`` u32 is the partition's ordinal, ``signal`` u32 the signal's code, ``profile`` u32 the partition's
     ordinal of a cohort profile or None where the table has none; ``count`` i64, ``sum`` i64 in micro-units.
-    The same cell may stand in several blocks of a bucket: its value is their total.
+    ``moment`` f64 is Σ weight · (ts − start of its UTC day) in micro-units · ms for signals that decay
+    linearly, 0 for others, None where no row has one; it is counted from the day whatever the bucket, so
+    that buckets merge by adding. The same cell may stand in several blocks of a bucket: its value is their
+    total.
     """
 
     item: U32
@@ -54,6 +70,7 @@ class BlockColumns:
     profile: U32 | None
     count: I64
     sum: I64
+    moment: F64 | None = None
 
     def __len__(self) -> int:
         return len(self.item)
@@ -99,19 +116,85 @@ def resolution_range(resolution: int) -> tuple[bytes, bytes]:
 
 
 def encode_block(block: BlockColumns) -> bytes:
+    """One block, whatever its size."""
+    if len(block) <= ROWS_LAYOUT_MAX and fits_rows(block):
+        return encode_few(block, [0, len(block)])[0]
     packer = Packer(VERSION, len(block))
     _pack_cells(packer, block)
     return packer.done()
+
+
+def encode_few(cells: BlockColumns, edges: Sequence[int]) -> list[bytes]:
+    """Many small blocks at once, as rows: block i holds the cells ``edges[i]`` to ``edges[i + 1]``.
+
+    Raises:
+        ValueError: a count that takes more than 32 bits.
+    """
+    if not fits_rows(cells):
+        raise ValueError("a count of more than 32 bits: encode it with encode_block")
+    timed = cells.moment is not None and bool(cells.moment.any())
+    flags = _ROWS | (0 if cells.profile is None else _WITH_PROFILES) | (_WITH_MOMENTS if timed else 0)
+    rows = np.empty(len(cells), dtype=_row_dtype(flags))
+    rows["item"], rows["signal"] = cells.item, cells.signal
+    rows["count"], rows["sum"] = cells.count, cells.sum
+    if cells.profile is not None:
+        rows["profile"] = cells.profile
+    if timed:
+        rows["moment"] = cells.moment
+    blob, width = rows.tobytes(), rows.itemsize
+    return [
+        _HEADER.pack(VERSION, end - start, flags) + blob[start * width : end * width]
+        for start, end in pairwise(edges)
+    ]
 
 
 def decode_block(value: bytes) -> BlockColumns:
     """Raises:
     RowFormatError: damaged, or of another version.
     """
+    if len(value) >= _HEADER.size and value[_HEADER.size - 1] & _ROWS:
+        return _decode_rows(value)
     reader = Unpacker("block", value, VERSION)
     block = _unpack_cells(reader)
     reader.end()
     return block
+
+
+def block_rows(value: bytes) -> int:
+    """How many cells a block holds.
+
+    Raises:
+        RowFormatError: damaged, or of another version.
+    """
+    if len(value) < _HEADER.size:
+        raise RowFormatError("block", f"{len(value)} bytes")
+    version, rows, _ = _HEADER.unpack_from(value)
+    check_version("block", version, VERSION)
+    return int(rows)
+
+
+def decode_many(values: Sequence[bytes]) -> list[tuple[list[int], BlockColumns]]:
+    """Blocks in bulk: groups of positions in ``values``, and the cells of those blocks one after another.
+
+    Blocks in the layout of rows are read together, a thousand in the time of a few.
+
+    Raises:
+        RowFormatError: one is damaged, or of another version.
+    """
+    alike: dict[int, list[int]] = {}
+    groups: list[tuple[list[int], BlockColumns]] = []
+    for position, value in enumerate(values):
+        block_rows(value)
+        flags = value[_HEADER.size - 1]
+        if flags & _ROWS:
+            alike.setdefault(flags, []).append(position)
+        else:
+            groups.append(([position], decode_block(value)))
+    for flags, positions in alike.items():
+        bodies = b"".join([values[position][_HEADER.size :] for position in positions])
+        rows = sum(block_rows(values[position]) for position in positions)
+        groups.append((positions, _decode_rows(_HEADER.pack(VERSION, rows, flags) + bodies)))
+    return groups
 
 
 def encode_deltas(deltas: BlockDeltas) -> bytes:
@@ -135,7 +218,12 @@ def decode_deltas(payload: bytes) -> BlockDeltas:
 
 def _pack_cells(packer: Packer, cells: BlockColumns) -> None:
     unit = bool(np.array_equal(cells.sum, cells.count * WEIGHT_SCALE))
-    packer.flags((_UNIT_WEIGHTS if unit else 0) | (0 if cells.profile is None else _WITH_PROFILES))
+    timed = np.flatnonzero(cells.moment) if cells.moment is not None else _NO_ROWS
+    packer.flags(
+        (_UNIT_WEIGHTS if unit else 0)
+        | (0 if cells.profile is None else _WITH_PROFILES)
+        | (_WITH_MOMENTS if len(timed) else 0)
+    )
     codes, signal = np.unique(cells.signal, return_inverse=True)
     packer.list_of_ints(codes).ints(cells.item).ints(signal)
     if cells.profile is not None:
@@ -143,6 +231,9 @@ def _pack_cells(packer: Packer, cells: BlockColumns) -> None:
     packer.ints(cells.count)
     if not unit:
         packer.ints(cells.sum)
+    if cells.moment is not None and len(timed):
+        # Only the rows that have one, as the bits of the floats.
+        packer.list_of_ints(timed).list_of_ints(cells.moment[timed].view(np.int64))
 
 
 def _unpack_cells(reader: Unpacker) -> BlockColumns:
@@ -153,4 +244,48 @@ def _unpack_cells(reader: Unpacker) -> BlockColumns:
     profile = reader.ints().astype(np.uint32) if flags & _WITH_PROFILES else None
     count = reader.ints()
     total = count * WEIGHT_SCALE if flags & _UNIT_WEIGHTS else reader.ints()
-    return BlockColumns(item, signal, profile, count, total)
+    moment = _unpack_moments(reader) if flags & _WITH_MOMENTS else None
+    return BlockColumns(item, signal, profile, count, total, moment)
+
+
+def _unpack_moments(reader: Unpacker) -> F64:
+    rows, values = reader.list_of_ints(), reader.list_of_ints()
+    if len(rows) != len(values) or (len(rows) and not 0 <= rows.min() <= rows.max() < reader.n):
+        raise RowFormatError("block", "moments of rows that it does not have")
+    moment = np.zeros(reader.n, dtype=np.float64)
+    moment[rows] = values.view(np.float64)
+    return moment
+
+
+def _row_dtype(flags: int) -> np.dtype[np.void]:
+    fields = [("item", "<u4"), ("signal", "<u4"), ("count", "<u4"), ("sum", "<i8")]
+    if flags & _WITH_PROFILES:
+        fields.append(("profile", "<u4"))
+    if flags & _WITH_MOMENTS:
+        fields.append(("moment", "<f8"))
+    return np.dtype(fields)
+
+
+def fits_rows(cells: BlockColumns) -> bool:
+    """Whether the layout of rows can hold these cells: its counts have 32 bits."""
+    return not len(cells) or bool(cells.count.min() >= 0 and cells.count.max() <= _COUNT_MAX)
+
+
+def _decode_rows(value: bytes) -> BlockColumns:
+    version, n, flags = _HEADER.unpack_from(value)
+    check_version("block", version, VERSION)
+    dtype = _row_dtype(flags)
+    if len(value) != _HEADER.size + n * dtype.itemsize:
+        raise RowFormatError("block", f"{len(value)} bytes, {n} rows take {n * dtype.itemsize}")
+    rows = np.frombuffer(value, dtype=dtype, offset=_HEADER.size)
+    return BlockColumns(
+        rows["item"].astype(np.uint32),
+        rows["signal"].astype(np.uint32),
+        rows["profile"].astype(np.uint32) if flags & _WITH_PROFILES else None,
+        rows["count"].astype(np.int64),
+        rows["sum"].astype(np.int64),
+        rows["moment"].astype(np.float64) if flags & _WITH_MOMENTS else None,
+    )
+
+
+_NO_ROWS: Final = np.empty(0, dtype=np.int64)

@@ -7,7 +7,6 @@ over the profiles that satisfy it.
 from __future__ import annotations
 
 from materializers.batches import ItemBatch
-from materializers.blocks import BlockLog
 from materializers.canonical import bucket_blocks, dictionary, several
 from materializers.materializer import (
     Forgotten,
@@ -20,7 +19,7 @@ from materializers.materializer import (
 )
 from materializers.ordinals import shared_ordinals
 from materializers.rows.ordinals import ITEM_IDS, ITEM_PROFILES
-from materializers.views.signal_columns import signal_codes
+from materializers.views.signal_blocks import block_log
 
 BLOCKS_TABLE = "cohort_blocks"
 
@@ -29,12 +28,9 @@ class CohortSignals:
     """The fold of one item partition."""
 
     def __init__(self, context: PartitionContext) -> None:
-        schema = context.schema
         self._items = shared_ordinals(ITEM_IDS, context.rows, context.items)
         self._profiles = shared_ordinals(ITEM_PROFILES, context.rows, context.profiles)
-        self._blocks = BlockLog(
-            BLOCKS_TABLE, context.rows, signal_codes(schema), schema.limits.late_minute_horizon_ms
-        )
+        self._blocks = block_log(BLOCKS_TABLE, context)
 
     def on_batch(self, batch: ItemBatch) -> None:
         """Gather events, anonymous ones under the empty profile, for the bucket blocks."""

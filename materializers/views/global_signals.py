@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from materializers import decay
 from materializers.batches import ItemBatch
-from materializers.blocks import BlockLog
 from materializers.canonical import bucket_blocks, dictionary, global_cells, several
 from materializers.column_table import ColumnTable
 from materializers.grouping import Groups
@@ -23,6 +22,7 @@ from materializers.materializer import (
 from materializers.ordinals import shared_ordinals
 from materializers.rows import cells
 from materializers.rows.ordinals import ITEM_IDS
+from materializers.views.signal_blocks import block_log
 from materializers.views.signal_columns import accumulator_rates, signal_codes
 from schemas.weights import WEIGHT_SCALE
 
@@ -52,7 +52,7 @@ class GlobalSignals:
             defaults={"ref_ms": decay.NEVER_MS, "accumulators": accumulators},
             slots_max=cells_max,
         )
-        self._blocks = BlockLog(BLOCKS_TABLE, context.rows, self._codes, schema.limits.late_minute_horizon_ms)
+        self._blocks = block_log(BLOCKS_TABLE, context)
 
     def on_batch(self, batch: ItemBatch) -> None:
         """Fold events into their cells and gather them for the bucket blocks."""

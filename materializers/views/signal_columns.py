@@ -27,6 +27,11 @@ def accumulator_rates(schema: Schema) -> npt.NDArray[np.float64]:
     return decay.rates([signal.decay.half_lives_ms for signal in schema.signal_list])
 
 
+def linear_signals(schema: Schema) -> npt.NDArray[np.bool_]:
+    """Which signals decay linearly, bool[signals]: their blocks keep when in a bucket its events lay."""
+    return np.array([signal.decay.kind == "linear" for signal in schema.signal_list], dtype=np.bool_)
+
+
 def preference_weights(schema: Schema) -> npt.NDArray[np.float64]:
     """The preference weight p of each signal, f64[signals]."""
     return np.array([signal.preference for signal in schema.signal_list], dtype=np.float64)

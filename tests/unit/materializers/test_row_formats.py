@@ -46,6 +46,19 @@ def weighted_block() -> blocks.BlockColumns:
     )
 
 
+def long_block() -> blocks.BlockColumns:
+    """More cells than the layout of rows takes, some of them of a signal that decays linearly."""
+    n = blocks.ROWS_LAYOUT_MAX + 2
+    return blocks.BlockColumns(
+        np.arange(n, dtype=U32) * 3,
+        np.resize(np.array([9, 4_000_000_000], dtype=U32), n),
+        np.resize(np.array([0, 512], dtype=U32), n),
+        np.ones(n, dtype=np.int64),
+        np.arange(n) * 1_000,
+        np.where(np.arange(n) % 2 == 0, np.arange(n) * 0.5, 0.0),
+    )
+
+
 def deltas() -> blocks.BlockDeltas:
     return blocks.BlockDeltas(
         np.array([0, 1], dtype=np.uint8), np.array([29_393_333, 29_393_280], dtype=U32), weighted_block()
@@ -102,6 +115,7 @@ EDGE_CHANGES = [
 TODAY: dict[str, Callable[[], bytes]] = {
     "block_plain": lambda: blocks.encode_block(plain_block()),
     "block_weighted_with_profiles": lambda: blocks.encode_block(weighted_block()),
+    "block_columns_with_moments": lambda: blocks.encode_block(long_block()),
     "block_key": lambda: blocks.block_key(blocks.Resolution.HOUR, 29_393_280, 3),
     "block_deltas": lambda: blocks.encode_deltas(deltas()),
     "cell": cell_row_bytes,
@@ -135,6 +149,9 @@ def assert_same_block(left: blocks.BlockColumns, right: blocks.BlockColumns) -> 
         assert left.profile.tolist() == right.profile.tolist()
     assert left.count.tolist() == right.count.tolist()
     assert left.sum.tolist() == right.sum.tolist()
+    assert (left.moment is None) == (right.moment is None)
+    if left.moment is not None and right.moment is not None:
+        assert left.moment.tolist() == right.moment.tolist()
 
 
 @pytest.mark.parametrize("name", TODAY)
@@ -147,6 +164,7 @@ def test_the_fixture_is_read() -> None:
     assert set(stored) == set(TODAY)
     assert_same_block(blocks.decode_block(stored["block_plain"]), plain_block())
     assert_same_block(blocks.decode_block(stored["block_weighted_with_profiles"]), weighted_block())
+    assert_same_block(blocks.decode_block(stored["block_columns_with_moments"]), long_block())
     read = blocks.decode_deltas(stored["block_deltas"])
     assert_same_block(read.cells, weighted_block())
     assert (read.resolution.tolist(), read.bucket.tolist()) == ([0, 1], [29_393_333, 29_393_280])
@@ -179,6 +197,7 @@ def test_the_fixture_is_read() -> None:
 DECODERS: dict[str, Callable[[bytes], Any]] = {
     "block_plain": blocks.decode_block,
     "block_weighted_with_profiles": blocks.decode_block,
+    "block_columns_with_moments": blocks.decode_block,
     "block_deltas": blocks.decode_deltas,
     "block_key": blocks.split_block_key,
     "cell": lambda value: cells.decode_cells([value]),
@@ -213,12 +232,70 @@ def test_another_version_is_refused(name: str) -> None:
 
 def test_bytes_too_many_are_refused() -> None:
     with pytest.raises(RowFormatError, match="too many"):
+        blocks.decode_block(TODAY["block_columns_with_moments"]() + b"\0")
+    with pytest.raises(RowFormatError, match="3 rows take"):
         blocks.decode_block(TODAY["block_plain"]() + b"\0")
 
 
 def test_a_lying_count_allocates_nothing() -> None:
     with pytest.raises(RowFormatError, match="claims"):
-        blocks.decode_block(b"\x01\xff\xff\xff\xff" + b"\0" * 20)
+        blocks.decode_block(b"\x02\xff\xff\xff\xff" + b"\0" * 20)
+    with pytest.raises(RowFormatError, match="rows take"):
+        blocks.decode_block(b"\x02\xff\xff\xff\xff\x08" + b"\0" * 20)
+
+
+block_rows = st.lists(
+    st.tuples(
+        st.integers(0, 2**32 - 1),
+        st.sampled_from([1, 9, 4_000_000_000]),
+        st.integers(0, 900),
+        st.integers(1, 2**32 - 1),
+        st.integers(-(2**62), 2**62),
+        st.sampled_from([0.0, 0.5, -1e17]),
+    ),
+    max_size=60,
+)
+
+
+@given(block_rows, st.booleans(), st.lists(st.integers(0, 60), max_size=5))
+def test_blocks_of_any_cells_come_back_whole_and_cut_into_few(
+    rows: list[tuple[int, int, int, int, int, float]], profiled: bool, cuts: list[int]
+) -> None:
+    columns = np.array([row[:5] for row in rows], dtype=np.int64).reshape(-1, 5)
+    block = blocks.BlockColumns(
+        columns[:, 0].astype(U32),
+        columns[:, 1].astype(U32),
+        columns[:, 2].astype(U32) if profiled else None,
+        columns[:, 3],
+        columns[:, 4],
+        np.array([row[5] for row in rows], dtype=np.float64),
+    )
+    moments = [row[5] for row in rows]
+    edges = sorted({0, len(rows), *(min(cut, len(rows)) for cut in cuts)})
+    pieces = [blocks.decode_block(value) for value in blocks.encode_few(block, edges)]
+    whole = blocks.decode_block(blocks.encode_block(block))
+    assert (whole.moment is None) == (not any(moments))
+    for parts in ([whole], pieces):
+        timed = [part.moment for part in parts if part.moment is not None]
+        assert [value for column in timed for value in column.tolist()] == (moments if any(moments) else [])
+        assert [n for part in parts for n in part.item.tolist()] == block.item.tolist()
+        assert [n for part in parts for n in part.count.tolist()] == block.count.tolist()
+        assert [n for part in parts for n in part.sum.tolist()] == block.sum.tolist()
+        assert all((part.profile is not None) is profiled for part in parts)
+    values = [*blocks.encode_few(block, edges), blocks.encode_block(block)]
+    for positions, together in blocks.decode_many(values):
+        alone = [blocks.decode_block(values[position]) for position in positions]
+        assert together.sum.tolist() == [n for part in alone for n in part.sum.tolist()]
+        assert len(together) == sum(blocks.block_rows(values[position]) for position in positions)
+
+
+def test_a_count_beyond_32_bits_is_written_as_columns() -> None:
+    block = blocks.BlockColumns(
+        np.array([1], dtype=U32), np.array([2], dtype=U32), None, np.array([2**40]), np.array([5])
+    )
+    assert_same_block(blocks.decode_block(blocks.encode_block(block)), block)
+    with pytest.raises(ValueError, match="32 bits"):
+        blocks.encode_few(block, [0, 1])
 
 
 int64s = hnp.arrays(np.int64, st.integers(0, 40), elements=st.integers(-(2**63), 2**63 - 1))
