@@ -18,6 +18,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # no __all__
 
 from materializers.materializer import Scope
+from streams.broker_security import broker_options
 from streams.topics import BY_ITEM, ENTITY_TOPICS, RELATIONSHIPS, SIGNALS
 
 logger = logging.getLogger("queryd.lag")
@@ -99,7 +100,7 @@ class LogLag:
 
     async def run(self) -> None:
         """Looks once a second, until cancelled. A log that does not answer is noted, never fatal."""
-        client = AdminClient({"bootstrap.servers": self._brokers, "log_level": 0})
+        client = AdminClient({**broker_options(self._brokers), "log_level": 0})
         while True:
             keys = list(self._applied())
             try:

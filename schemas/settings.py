@@ -37,11 +37,42 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True):
     schema: str = ""
 
 
+class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How clients reach the log, the embedded one or a cluster."""
+
+    # Kafka's names. sasl_ssl is what the embedded log asks for beyond this machine.
+    security: Literal["plaintext", "ssl", "sasl_ssl", "sasl_plaintext"] = "plaintext"
+    # The embedded log has PLAIN only; clusters often have SCRAM.
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    user: str = ""
+    # A file is safer than a variable: other processes of this user may read those.
+    password_file: str = ""
+    password: str = ""
+    # PEM, whose certificates are trusted; empty = the system's own.
+    ca_file: str = ""
+
+
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The embedded log. Sizes in bytes."""
 
-    # Kafka's port, on this machine only: the embedded log has no authentication.
+    # Kafka's port, on this machine only: other addresses ask for a certificate and users.
     listen: Address = "127.0.0.1:9092"
+    # HOST or HOST:PORT that clients are told to connect to; needed when it listens on all addresses.
+    advertise: str = ""
+    # PEM: the certificate with its chain, and its key. With users, all clients need TLS and a login.
+    certificate_file: str = ""
+    private_key_file: str = ""
+    # Lines as `tidal log user NAME` makes them; passwords are hashed.
+    users_file: str = ""
+    # The same lines, divided by blanks, where a file is inconvenient.
+    users: str = ""
+    # HOST:PORT for Prometheus, without a login: it tells names of topics and groups. Empty = none.
+    metrics: str = ""
+    # Consumer groups, divided by commas: no retention deletes what they have not read. "app" is the
+    # workers' own (topics.app); empty = none.
+    guard_groups: str = "app"
+    # A guarding group without members for this long guards no more; 0 = it guards for ever.
+    guard_dead_after_s: Seconds = 0.0
     # The unit of retention and compaction: 64 MiB keeps both cheap and files few.
     segment_bytes: Size = 64 * MIB
     # Extra time to gather writes into one fsync. Zero is right where an fsync costs 0.1 to 2 ms:
@@ -136,6 +167,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All sections; each is a table of ``tidal.toml``."""
 
     site: SiteSettings = SiteSettings()
+    brokers: BrokerSettings = BrokerSettings()
     log: LogSettings = LogSettings()
     topics: TopicSettings = TopicSettings()
     producer: ProducerSettings = ProducerSettings()

@@ -21,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, re-
     ResourceType,
 )
 
+from streams.broker_security import broker_options
 from streams.errors import BrokerUnavailableError, TopicError, TopicMismatchError
 from streams.topics import TopicSpec
 
@@ -76,7 +77,7 @@ def check_topics(
 
 
 def _admin(brokers: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": brokers, "log_level": 3})
+    return AdminClient({**broker_options(brokers), "log_level": 3})
 
 
 def _partition_counts(admin: AdminClient, brokers: str, timeout_s: float) -> dict[str, int]:

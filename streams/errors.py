@@ -3,6 +3,7 @@
 StreamError
 ├── PositionError             a position token that is damaged or not one
 ├── BrokerUnavailableError    no broker answered in time
+├── BrokerSecurityError       user, password or certificate for the log do not fit together
 ├── TopicError                a topic is missing or not as it must be
 │   └── TopicMismatchError    existing topics differ in a way that no command of ours may change
 ├── ProducerClosedError       publish after close
@@ -26,6 +27,10 @@ class PositionError(StreamError, ValueError):
 
 class BrokerUnavailableError(StreamError):
     """No broker answered within the time allowed."""
+
+
+class BrokerSecurityError(StreamError):
+    """The settings with which the log is reached do not fit together or cannot be read."""
 
 
 class TopicError(StreamError):

@@ -16,6 +16,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streams.broker_security import broker_options
 from streams.errors import BrokerUnavailableError, DeliveryError, TopicError
 from streams.first_records import FirstRecords, Place
 from streams.positions import Position
@@ -238,7 +239,7 @@ def client_options(
 ) -> dict[str, Any]:
     """librdkafka's settings for a producer that loses nothing and repeats nothing."""
     return {
-        "bootstrap.servers": brokers,
+        **broker_options(brokers),
         "enable.idempotence": True,
         "acks": "all",
         "message.timeout.ms": delivery_timeout_ms,

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streams.broker_security import broker_options
 from streams.errors import BrokerUnavailableError, OffsetError, StreamError, TopicError
 
 logger = logging.getLogger(__name__)
@@ -196,7 +197,7 @@ def _place(message: Message) -> tuple[int, int]:
 
 def _options(brokers: str) -> dict[str, Any]:
     return {
-        "bootstrap.servers": brokers,
+        **broker_options(brokers),
         # librdkafka asks for a group even of a reader that never joins one; this name is never used twice.
         "group.id": f"tidal-reader-{uuid.uuid4().hex}",
         "enable.auto.commit": False,

@@ -34,6 +34,7 @@ from schemas.records.profile_record import (
     encode_profile_record,
 )
 from schemas.records.rekeyed import RekeyedColumns, encode_rekeyed
+from streams.broker_security import broker_options
 from streams.partitioner import partition_for
 from streams.topics import BY_ITEM, SIGNALS
 
@@ -93,7 +94,7 @@ def forward_producer(brokers: str) -> Producer:
     """A producer that keeps order and never gives up: what ``through`` promises rests on both."""
     return Producer(
         {
-            "bootstrap.servers": brokers,
+            **broker_options(brokers),
             "enable.idempotence": True,
             "acks": "all",
             "message.timeout.ms": 0,

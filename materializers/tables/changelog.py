@@ -32,6 +32,7 @@ from materializers.tables.errors import CheckpointAbortedError, PartitionLostErr
 from materializers.tables.layout import CODE_BYTES, table_code
 from materializers.tables.meta import META_TABLE, OWNERSHIP_KEY, Ownership, encode
 from materializers.tables.pending import Letter
+from streams.broker_security import broker_options
 
 OWNERSHIP_SCOPE: Final = Scope.USER
 """The changelog topic that carries the ownership record."""
@@ -101,7 +102,7 @@ class ChangelogWriter:
         self._prefixes = {table: table_code(table) for table in (*topics.tables, META_TABLE)}
         self._producer = Producer(
             {
-                "bootstrap.servers": topics.brokers,
+                **broker_options(topics.brokers),
                 "transactional.id": f"{topics.application}-{partition}",
                 "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS,
                 "partitioner": "murmur2_random",

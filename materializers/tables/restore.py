@@ -24,6 +24,7 @@ from materializers.tables.database import Database
 from materializers.tables.errors import AcquisitionStoppedError
 from materializers.tables.layout import table_code
 from materializers.tables.meta import META_TABLE, Ownership, decode_ownership
+from streams.broker_security import broker_options
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ def _rows(messages: Sequence[Message], meta: dict[bytes, bytes]) -> dict[bytes, 
 def _consumer(topics: ChangelogTopics) -> Iterator[Consumer]:
     consumer = Consumer(
         {
-            "bootstrap.servers": topics.brokers,
+            **broker_options(topics.brokers),
             "group.id": f"{topics.application}-restore",  # never joined: partitions are assigned by hand
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",

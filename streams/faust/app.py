@@ -15,6 +15,7 @@ from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from streams.faust import store, transport
+from streams.faust.credentials import broker_credentials
 from streams.faust.owner import PartitionOwner
 from streams.faust.scheduler import BatchScheduler
 from streams.faust.schema import BatchSchema
@@ -112,6 +113,7 @@ def _new_app(settings: AppSettings, partitions: int) -> ShardApp:
     return ShardApp(
         settings.name,
         broker=[f"{transport.SCHEME}://{address}" for address in settings.brokers],
+        broker_credentials=broker_credentials(),
         store=f"{store.SCHEME}://",
         datadir=settings.datadir,
         Table=ShardTable,

@@ -15,6 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from schemas.errors import TidalError
 from schemas.records.columnar import decode_columnar
 from schemas.weights import WEIGHT_SCALE
+from streams.broker_security import broker_options
 
 READ_TIMEOUT_S: Final = 60.0
 POLL_S: Final = 0.1
@@ -63,7 +64,7 @@ def read_entities(brokers: str, topic: str) -> dict[str, dict[str, Any]]:
 def _records(brokers: str, topic: str) -> Iterator[_Record]:
     consumer = Consumer(
         {
-            "bootstrap.servers": brokers,
+            **broker_options(brokers),
             "group.id": "tidal-demo-recount",
             "enable.auto.commit": False,
             "enable.partition.eof": True,

@@ -15,6 +15,7 @@ from blake3 import blake3
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streams.broker_security import broker_options
 from tidal.importers.rows import ImporterError
 
 FOLDER: Final = "imports"
@@ -27,7 +28,7 @@ def log_id(brokers: str) -> str:
     Raises ImporterError when the log does not answer.
     """
     try:
-        metadata = AdminClient({"bootstrap.servers": brokers}).list_topics(timeout=METADATA_TIMEOUT_S)
+        metadata = AdminClient(broker_options(brokers)).list_topics(timeout=METADATA_TIMEOUT_S)
     except KafkaException as error:
         raise ImporterError(
             f"no answer from the log at {brokers} ({error}); is `tidal up` running?"
