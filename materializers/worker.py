@@ -285,7 +285,7 @@ class Worker:
                 "users": len(context.users),
                 "profiles": len(context.profiles),
             },
-            "cards": len(context.cards),
+            "cards": self._card_feed.cards,
             "fold_cpu_s": {scope.value: round(spent, 3) for scope, spent in self._fold_cpu_s.items()},
             "process_cpu_s": round(time.process_time(), 2),
             "forwarded": {"entries": self._forwarder.entries, "rerouted": self._forwarder.rerouted},

@@ -73,6 +73,11 @@ class CardFeed:
         self._unsaved = False
         self._waiting: list[_Waiting] = []
 
+    @property
+    def cards(self) -> int:
+        """Items that have a card."""
+        return len(self._cards)
+
     def catch_up(self, wanted: Callable[[], bool]) -> None:
         """Read to the present end of the topic while ``wanted`` says yes. Blocks, so in a thread; call it
         before anything is folded.
@@ -112,7 +117,9 @@ class CardFeed:
 
     def _take(self, records: list[Record]) -> None:
         """Decode, and let wait."""
-        self._waiting.extend((record[0], record[1], self._write_of(record)) for record in records)
+        for partition, offset, timestamp_ms, key, value in records:
+            write = item_write(offset, timestamp_ms, key, value, self._schema)
+            self._waiting.append((partition, offset, write))
 
     def _advance(self) -> None:
         """Apply what waits, each partition in order."""
@@ -128,14 +135,19 @@ class CardFeed:
         self._waiting.clear()
         self._advanced_s = time.monotonic()
 
-    def _write_of(self, record: Record) -> EntityWrite | None:
-        _, offset, timestamp_ms, key, value = record
-        try:
-            name = parse_entity_key(key or b"", self._schema.limits.max_id_bytes)
-            entity = decode_entity("item", key or b"", value, self._schema, timestamp_ms)
-        except RecordError:  # the entity shard of its partition sends it to the dead letters
-            return None
-        return EntityWrite(offset, timestamp_ms, name, entity)
+
+def item_write(
+    offset: int, timestamp_ms: int, key: bytes | None, value: bytes | None, schema: Schema
+) -> EntityWrite | None:
+    """What a record of ``tidal.items`` says to the cards; None if it is refused: the entity shard of its
+    partition sends it to the dead letters.
+    """
+    try:
+        name = parse_entity_key(key or b"", schema.limits.max_id_bytes)
+        entity = decode_entity("item", key or b"", value, schema, timestamp_ms)
+    except RecordError:
+        return None
+    return EntityWrite(offset, timestamp_ms, name, entity)
 
 
 def _place(waiting: _Waiting) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from materializers.cards import ItemCards
+from materializers.cards import Cards
 from materializers.interner import Interner
 from materializers.materializer import Materializer, PartitionContext, RowReader, Scope
 from materializers.registry import MaterializerRegistry
@@ -43,7 +43,7 @@ class WorkerContext:
     users: Interner
     profiles: Interner
     creators: Interner
-    cards: ItemCards
+    cards: Cards
     forwarder: Forwarder
     user_homes: Homes
     item_homes: Homes

@@ -144,6 +144,11 @@ class UserShard:
             return 0
         return self.settle()
 
+    def forward_only(self) -> None:
+        """From here on events are counted, stamped and forwarded, but move no view of users."""
+        self.settle()
+        self._views = []
+
     def flush(self, writer: RowWriter) -> ShardMeta:
         self.settle()
         for view in self._views:
@@ -273,7 +278,7 @@ class UserShard:
         Views fold what was gathered at the next flush, or when it is a lot: folding twice the events costs
         them little more, as long as these are few.
         """
-        if len(events):
+        if len(events) and self._views:
             self._gathered.append((events, profile))
             self._gathered_events += len(events)
         self._applied = through
