@@ -1,0 +1,72 @@
+"""The tables that the shards keep for themselves, as views of their own for a comparison."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from materializers.canonical import several
+from materializers.facts import DAMAGE, Canonical, EntityRef, Fact, raw_facts, unreadable
+from materializers.materializer import RowReader, Scope
+from materializers.shards.card_positions import CARD_POSITIONS_TABLE
+from materializers.shards.dedup import DEDUP_TABLE
+from materializers.shards.entity_shard import ENTITY_SHARD_TABLES
+from materializers.shards.parking import PARKED_TABLE, decode_parked
+from materializers.shards.user_shard import USER_SHARD_TABLES
+from schemas.model import Schema
+
+_DIGEST_BYTES: Final = 24
+
+
+class OwnTables(NamedTuple):
+    """``facts`` of the tables of one shard."""
+
+    name: str
+    scope: Scope
+    facts: Canonical
+
+
+def digests(rows: RowReader, schema: Schema) -> Iterator[Fact]:
+    """What each generation remembers; rows are cut where flushes fell."""
+    generations: dict[int, list[bytes]] = {}
+    for key, value in rows.scan(DEDUP_TABLE.name):
+        if len(key) != _DIGEST_BYTES // 3 or len(value) % _DIGEST_BYTES:
+            yield unreadable(DEDUP_TABLE.name, key, ValueError(f"{len(value)} bytes"))
+            continue
+        found = generations.setdefault(int.from_bytes(key[:4], "big"), [])
+        found.extend(value[at : at + _DIGEST_BYTES] for at in range(0, len(value), _DIGEST_BYTES))
+    for number, remembered in generations.items():
+        for digest, times in Counter(remembered).items():
+            user, item, _ = np.frombuffer(digest, dtype="<u8").tolist()
+            about = (f"generation {number}", EntityRef(user), EntityRef(item), digest[16:].hex())
+            yield Fact(DEDUP_TABLE.name, about, times)
+
+
+def waiting_events(rows: RowReader, schema: Schema) -> Iterator[Fact]:
+    """Events that wait for their item's record."""
+    for key, value in rows.scan(PARKED_TABLE.name):
+        try:
+            event = decode_parked(value)
+        except DAMAGE as error:
+            yield unreadable(PARKED_TABLE.name, key, error)
+            continue
+        number = int.from_bytes(key[-8:], "big")
+        said = (event.user, event.signal, event.weight, event.ts_ms, event.record_ts_ms)
+        yield Fact(PARKED_TABLE.name, (event.item, f"number {number}", f"offset {event.offset}"), said)
+
+
+def own_tables() -> tuple[OwnTables, ...]:
+    """Of the user shard and of the entity shard. ``card_positions`` is no outcome of the log but says in
+    which order it was folded, so it is not compared.
+    """
+    read_apart = {DEDUP_TABLE.name, PARKED_TABLE.name, CARD_POSITIONS_TABLE.name}
+    plain = [spec.name for spec in USER_SHARD_TABLES if spec.name not in read_apart]
+    users: tuple[Canonical, ...] = (digests, waiting_events, raw_facts(*plain))
+    entities = raw_facts(*(spec.name for spec in ENTITY_SHARD_TABLES))
+    return (
+        OwnTables("user shard", Scope.USER, several(*users)),
+        OwnTables("entity shard", Scope.ENTITY, entities),
+    )
