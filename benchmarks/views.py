@@ -169,7 +169,9 @@ class Stream:
         source = np.zeros(n, dtype=np.uint16)
         return (
             UserBatch(item, user, signal, profile, weight, ts_ms, ts_ms, offsets, carded),
-            ItemBatch(item, user.astype(np.uint64), signal, profile, weight, ts_ms, ts_ms, source, offsets),
+            ItemBatch(
+                item, self.site.users.entity_ids[user], signal, profile, weight, ts_ms, ts_ms, source, offsets
+            ),
         )
 
     def _ids(self, chance: np.random.Generator, size: int, n: int) -> npt.NDArray[np.uint32]:

@@ -56,6 +56,7 @@ def default_registry() -> MaterializerRegistry:
     from materializers.views import (
         co_engagement,
         cohort_signals,
+        distinct_users,
         edges,
         entities,
         global_signals,
@@ -72,6 +73,7 @@ def default_registry() -> MaterializerRegistry:
             co_engagement.VIEW,
             global_signals.VIEW,
             cohort_signals.VIEW,
+            distinct_users.VIEW,
             entities.VIEW,
             edges.VIEW,
         )

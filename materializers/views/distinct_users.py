@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from materializers.batches import ItemBatch
+from materializers.canonical import dictionary, several
+from materializers.canonical_users import distinct_users
 from materializers.materializer import (
     Forgotten,
     PartitionContext,
@@ -91,4 +93,5 @@ VIEW = View(
         TableSpec(TABLE, "day, run, last item, block", bloom=False),
     ),
     build=DistinctUsers,
+    canonical=several(dictionary(ITEM_IDS), dictionary(ITEM_PROFILES), distinct_users),
 )
