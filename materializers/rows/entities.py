@@ -98,7 +98,12 @@ def decode_entity_row(value: bytes) -> StoredEntity:
 
 def edge_keys_of(type_name: str, source: str, target: str) -> tuple[bytes, bytes]:
     """The two keys of an edge: under its source, and under its target."""
-    code = code_of(type_name).to_bytes(4, "big")
+    return edge_keys(code_of(type_name), source, target)
+
+
+def edge_keys(type_code: int, source: str, target: str) -> tuple[bytes, bytes]:
+    """``edge_keys_of`` by the type's code."""
+    code = type_code.to_bytes(4, "big")
     from_id, to_id = entity_id(source), entity_id(target)
     return (
         row_key(from_id, EDGE_OUT_TAG, code + to_id.to_bytes(8, "big")),

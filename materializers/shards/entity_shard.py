@@ -1,34 +1,61 @@
-"""The entity shard of one partition: records of the compacted topics, and the profile records that they
-cause.
+"""The entity shard of one partition: records of the compacted topics, and what they cause elsewhere: profile
+records, erasures, copies of records that stand in the wrong place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from materializers.batches import EdgeWrite, EntityBatch, EntityWrite
 from materializers.materializer import RowReader, RowWriter, Scope, TableSpec
+from materializers.rows.entities import EDGES, TABLE_OF_KIND, decode_entity_row, entity_key
+from materializers.rows.erasures import ErasurePart
 from materializers.shards.context import WorkerContext
+from materializers.shards.edge_erasure import EdgeFinder
+from materializers.shards.erasures import ERASURES_TABLE, ErasureLog
 from materializers.shards.rejects import Rejects
+from materializers.shards.rekeying import ORIGINALS_TABLE, Rekeying
+from materializers.shards.stamped_profiles import STAMPED_PROFILES_TABLE, StampedProfiles
 from materializers.tables.meta import ShardMeta
 from materializers.tables.pending import Letter
-from schemas.cohort_profile import EMPTY_PROFILE, parse_profile
 from schemas.errors import RecordError
-from schemas.ids import entity_ids
-from schemas.keys import row_keys
-from schemas.records.edge_key import parse_edge_key
+from schemas.records.edge_key import edge_key, parse_edge_key
 from schemas.records.entities import decode_edge, decode_entity, parse_entity_key
-from schemas.records.profile_record import ProfileRecord
+from schemas.records.forget_record import (
+    FORGET_HEADERS,
+    FORGET_TYPE,
+    ForgetRecord,
+    ForgottenRecord,
+    decode_forgotten,
+    encode_forget,
+    erasure_name,
+)
+from schemas.records.profile_record import MOVED_TYPE, REROUTED_TYPE, ProfileRecord, record_type
+from streams.partitioner import partition_for
 from streams.records import AnyRecords
-from streams.topics import ENTITY_TOPICS, RELATIONSHIPS, USERS
+from streams.topics import ENTITY_TOPICS, RELATIONSHIPS, SIGNALS
 
-STAMPED_PROFILES_TABLE: Final = TableSpec("stamped_profiles", "[user][tag] -> last profile sent")
-STAMPED_TAG: Final = 10
-ENTITY_SHARD_TABLES: Final[tuple[TableSpec, ...]] = (STAMPED_PROFILES_TABLE,)
+ENTITY_SHARD_TABLES: Final[tuple[TableSpec, ...]] = (STAMPED_PROFILES_TABLE, ORIGINALS_TABLE, ERASURES_TABLE)
 
 EDGE_KIND: Final = "edge"
 _KIND_OF_TOPIC: Final = {topic: kind for kind, topic in ENTITY_TOPICS.items()} | {RELATIONSHIPS: EDGE_KIND}
+_FORGOTTEN: Final = "forgotten:"
+
+
+_Write = TypeVar("_Write", EntityWrite, EdgeWrite)
+
+
+class _Found(NamedTuple, Generic[_Write]):
+    """A record's write, its plain key, the id whose partition it belongs to, its plain value."""
+
+    write: _Write
+    key: bytes
+    owner: str
+    value: bytes | None
+
+
+_Decode = Callable[[Any], _Found[_Write]]
 
 
 class EntityShard:
@@ -38,12 +65,25 @@ class EntityShard:
 
     def __init__(self, context: WorkerContext, partition: int, rows: RowReader, rejects: Rejects) -> None:
         self._context = context
+        self._partition = partition
         self._rows = rows
         self._rejects = rejects
         self._views = context.build_views(Scope.ENTITY, partition, rows)
         self._applied = dict.fromkeys(_KIND_OF_TOPIC, -1)
-        self._stamped: dict[bytes, str] = {}
-        self._changed: set[bytes] = set()
+        self._stamped = StampedProfiles(context.schema, rows)
+        self._copies = Rekeying(context.forwarder, rows)
+        self._edges = EdgeFinder(context.schema, rows)
+        self._outdated_edges: list[bytes] = []
+        self._names: dict[tuple[str, bytes], str | None] = {}
+        self._record_erasures = ErasureLog(ErasurePart.RECORD)
+        self._edge_erasures = ErasureLog(ErasurePart.EDGES)
+        self._forgotten: dict[str, int] = {}
+        self._wiped: dict[bytes, bytes] = {}
+
+    @property
+    def copied(self) -> int:
+        """Records that stood under another key or in another partition, since the partition was acquired."""
+        return self._copies.copied
 
     def applied(self, topic: str) -> int:
         return self._applied[topic]
@@ -53,84 +93,195 @@ class EntityShard:
         if not fresh:
             return 0
         kind = _KIND_OF_TOPIC[topic]
-        if kind == EDGE_KIND:
-            batch = EntityBatch(kind, self._edges(fresh))
-        else:
-            writes = self._entities(kind, fresh)
-            batch = EntityBatch(kind, writes)
-            if topic == USERS:
-                self._send_profiles(fresh[0].partition, writes)
+        writes: Any = self._fold_edges(fresh) if kind == EDGE_KIND else self._fold_entities(kind, fresh)
+        batch = EntityBatch(kind, writes)
         for view in self._views:
             view.on_batch(batch)
         self._applied[topic] = int(fresh[-1].offset)
-        return len(batch.writes)
+        return len(writes)
+
+    def note_wiped(self, rows: dict[bytes, bytes]) -> None:
+        """Rows of ``erasures`` to be written with the next flush: the disk is clean of those users."""
+        self._wiped.update(rows)
 
     def flush(self, writer: RowWriter) -> ShardMeta:
+        for key in self._outdated_edges:
+            writer.delete(EDGES, key)
         for view in self._views:
             view.checkpoint(writer)
-        for key in sorted(self._changed):
-            writer.put(STAMPED_PROFILES_TABLE.name, key, self._stamped[key].encode())
-        self._changed.clear()
-        self._stamped.clear()
-        return ShardMeta(applied=dict(self._applied))
+        self._stamped.flush(writer)
+        self._copies.flush(writer)
+        self._record_erasures.flush(writer)
+        self._edge_erasures.flush(writer)
+        writer.put_many(ERASURES_TABLE.name, list(self._wiped), list(self._wiped.values()))
+        self._outdated_edges.clear()
+        self._names.clear()
+        self._wiped.clear()
+        self._edges.flushed()
+        return ShardMeta(applied=dict(self._applied), counters=self._copies.counters() | self._forgotten)
 
     def take_letters(self) -> list[Letter]:
         return []
 
     def restore(self, reader: RowReader, meta: ShardMeta) -> None:
+        self._rows = reader
         self._applied.update(meta.applied)
+        self._copies.restore(reader, meta.counters)
+        self._forgotten = {name: at for name, at in meta.counters.items() if name.startswith(_FORGOTTEN)}
         for view in self._views:
             view.restore(reader)
 
-    def _entities(self, kind: str, records: Sequence[Any]) -> list[EntityWrite]:
-        writes = []
-        for record in records:
-            try:
-                key = record.key or b""
-                name = parse_entity_key(key, self._context.schema.limits.max_id_bytes)
-                entity = decode_entity(kind, key, record.value, self._context.schema, record.timestamp)
-            except RecordError as error:
-                self._rejects.refuse(record, None, error, record.value or b"")
-                continue
-            writes.append(EntityWrite(record.offset, record.timestamp, name, entity))
+    # -- entities -----------------------------------------------------------------------------------
+
+    def _fold_entities(self, kind: str, records: Sequence[Any]) -> list[EntityWrite]:
+        found = list(self._at_home(records, lambda record: self._entity(kind, record)))
+        writes = self._without_collisions(kind, found)
+        if kind == "user":
+            self._stamped.load([write.id for write in writes])
+        for write in writes:
+            if write.record is None:
+                self._copies.deleted(write.id.encode())
+            if kind == "user":
+                self._tell_signals(write)
         return writes
 
-    def _edges(self, records: Sequence[Any]) -> list[EdgeWrite]:
+    def _entity(self, kind: str, record: Any) -> _Found[EntityWrite]:
+        schema, key = self._context.schema, record.key or b""
+        name = parse_entity_key(key, schema.limits.max_id_bytes)
+        entity = decode_entity(kind, key, record.value, schema, record.timestamp)
+        write = EntityWrite(record.offset, record.timestamp, name, entity)
+        return _Found(write, name.encode(), name, None if entity is None else entity.raw)
+
+    def _without_collisions(self, kind: str, found: Sequence[tuple[Any, EntityWrite]]) -> list[EntityWrite]:
+        """Refuses a record whose EntityId belongs to another id of its kind."""
+        keys = [entity_key(write.id) for _, write in found]
+        missing = [key for key in dict.fromkeys(keys) if (kind, key) not in self._names]
+        for key, row in zip(missing, self._rows.get_many(TABLE_OF_KIND[kind], missing), strict=True):
+            if row is not None:
+                self._names[kind, key] = decode_entity_row(row).id
         writes = []
-        for record in records:
-            try:
-                key = record.key or b""
-                names = parse_edge_key(key)
-                edge = decode_edge(key, record.value, self._context.schema)
-            except RecordError as error:
-                self._rejects.refuse(record, None, error, record.value or b"")
+        for key, (record, write) in zip(keys, found, strict=True):
+            known = self._names.get((kind, key)) or write.id
+            if known == write.id:
+                gone = kind == "user" and write.record is None  # who leaves nothing behind holds no name
+                self._names[kind, key] = None if gone else write.id
+                writes.append(write)
                 continue
-            writes.append(EdgeWrite(record.offset, record.timestamp, *names, edge))
+            problem = f"{write.id!r} has the same 64-bit EntityId as {known!r}, which came first"
+            self._rejects.refuse(
+                record, None, RecordError("id_collision", "id", problem), record.value or b""
+            )
         return writes
 
-    def _send_profiles(self, partition: int, writes: Sequence[EntityWrite]) -> None:
-        """A profile record for each write that changes the user's dimensions; a deleted user has none."""
-        keys = row_keys(entity_ids([write.id for write in writes]), STAMPED_TAG)
-        self._load_stamped(keys)
-        for key, write in zip(keys, writes, strict=True):
-            profile = self._profile_of(write)
-            if profile == self._stamped.get(key, EMPTY_PROFILE):
-                continue
-            self._stamped[key] = profile
-            self._changed.add(key)
-            self._context.forwarder.send_profile(
-                ProfileRecord(write.id, parse_profile(profile), (partition, write.offset))
+    def _tell_signals(self, write: EntityWrite) -> None:
+        """A profile record if the write changes the user's dimensions; an erasure if it deletes the user."""
+        source = (self._partition, write.offset)
+        if write.record is None:
+            self._erase(write, source)
+            return
+        profile = self._stamped.changed(write.id, write.record)
+        if profile is not None:
+            self._context.forwarder.send_profile(ProfileRecord(write.id, profile, source))
+
+    # -- erasure ------------------------------------------------------------------------------------
+
+    def _erase(self, write: EntityWrite, source: tuple[int, int]) -> None:
+        """Erase what this shard keeps under the user's key, and tell everybody else in the log."""
+        key = entity_key(write.id)
+        rows = self._stamped.forget(write.id)
+        if self._rows.get_many(TABLE_OF_KIND["user"], [key])[0] is not None:
+            rows[TABLE_OF_KIND["user"]] = 1
+        self._record_erasures.add(source, write.timestamp_ms, rows)
+        forwarder, partitions = self._context.forwarder, self._context.partitions
+        record = ForgetRecord(write.id, source, write.timestamp_ms)
+        user = write.id.encode()
+        forwarder.send_record(
+            SIGNALS, partition_for(user, partitions), user, encode_forget(record), FORGET_HEADERS
+        )
+        eid = int.from_bytes(key[:8], "big")
+        value = encode_forget(ForgottenRecord(eid, source, write.timestamp_ms))
+        for partition in range(partitions):
+            forwarder.send_record(
+                RELATIONSHIPS, partition, _marker_key(source), value, FORGET_HEADERS, write.timestamp_ms
             )
 
-    def _profile_of(self, write: EntityWrite) -> str:
-        if write.record is None or write.record.status == "deleted":
-            return EMPTY_PROFILE
-        return self._context.schema.profile_string(write.record.fields)
+    def _erase_edges(self, record: Any) -> list[EdgeWrite]:
+        """Deletes of the edges from and to an erased user, as of this place in ``tidal.relationships``."""
+        if record.value is None:  # an earlier erasure's record was taken out of the log
+            return []
+        try:
+            forgotten = decode_forgotten(record.value)
+        except RecordError as error:
+            self._rejects.refuse(record, None, error, record.value)
+            return []
+        name = f"{_FORGOTTEN}{forgotten.source[0]}"
+        if forgotten.source[1] <= self._forgotten.get(name, -1):
+            return []
+        self._forgotten[name] = forgotten.source[1]
+        edges = self._edges.of(forgotten.entity_id)
+        outdated = self._edges.outdated(forgotten.entity_id)
+        self._outdated_edges.extend(outdated)
+        rows = 2 * len(edges) + len(outdated)
+        self._edge_erasures.add(forgotten.source, forgotten.at_ms, {EDGES: rows} if rows else {})
+        self._take_out_of_log(record, edges)
+        return [EdgeWrite(record.offset, record.timestamp, *edge, None) for edge in edges]
 
-    def _load_stamped(self, keys: Sequence[bytes]) -> None:
-        """Rows of the last flush; what was stamped since is in memory and newer."""
-        missing = [key for key in dict.fromkeys(keys) if key not in self._stamped]
-        rows = self._rows.get_many(STAMPED_PROFILES_TABLE.name, missing)
-        self._stamped.update(
-            (key, row.decode()) for key, row in zip(missing, rows, strict=True) if row is not None
-        )
+    def _take_out_of_log(self, record: Any, edges: Sequence[tuple[str, str, str]]) -> None:
+        """Compaction removes the edges' records, and the record that said so, once these deletes follow."""
+        forwarder = self._context.forwarder
+        for edge in edges:
+            key = edge_key(*edge)
+            forwarder.send_record(RELATIONSHIPS, self._partition, key, None, ())
+            self._copies.deleted(key)
+        forwarder.send_record(RELATIONSHIPS, self._partition, record.key, None, FORGET_HEADERS)
+
+    # -- edges --------------------------------------------------------------------------------------
+
+    def _fold_edges(self, records: Sequence[Any]) -> list[EdgeWrite]:
+        """Writes in log order; an erasure among them is the deletes of what stands at that place."""
+        writes: list[EdgeWrite] = []
+        for record in records:
+            if record.headers and record_type(record.headers) == FORGET_TYPE:
+                new = self._erase_edges(record)
+            else:
+                new = [write for _, write in self._at_home([record], self._edge)]
+                for write in new:
+                    if write.record is None:
+                        self._copies.deleted(edge_key(write.type, write.source, write.target))
+            self._edges.wrote(new)
+            writes.extend(new)
+        return writes
+
+    def _edge(self, record: Any) -> _Found[EdgeWrite]:
+        key = record.key or b""
+        names = parse_edge_key(key)
+        edge = decode_edge(key, record.value, self._context.schema)
+        write = EdgeWrite(record.offset, record.timestamp, *names, edge)
+        return _Found(write, edge_key(*names), names[1], None if edge is None else edge.raw)
+
+    # -- where a record belongs ---------------------------------------------------------------------
+
+    def _at_home(self, records: Sequence[Any], decode: _Decode[_Write]) -> Iterator[tuple[Any, _Write]]:
+        """Records and their writes that are folded here; what stands in the wrong place is sent home."""
+        for record in records:
+            kind = record_type(record.headers) if record.headers else b""
+            if kind == MOVED_TYPE:
+                continue
+            try:
+                found = decode(record)
+            except RecordError as error:
+                self._rejects.refuse(record, None, error, record.value or b"")
+                continue
+            home = partition_for(found.owner.encode(), self._context.partitions)
+            if kind == REROUTED_TYPE:
+                if self._copies.is_news(record):
+                    yield record, found.write
+            elif home != self._partition or found.key != record.key:
+                self._copies.send_home(record, home, found.key, found.value)
+            else:
+                yield record, found.write
+
+
+def _marker_key(source: tuple[int, int]) -> bytes:
+    """Of the record that carries an erasure through ``tidal.relationships``: nobody's edge."""
+    return b"erasure " + erasure_name(source).encode()

@@ -26,6 +26,7 @@ from materializers.shards.events import Events, concatenate, no_events
 from materializers.shards.homes import Homes
 from schemas.errors import TidalError
 from schemas.model import Schema
+from schemas.records.forget_record import FORGET_HEADERS, ForgottenRecord, encode_forget
 from schemas.records.profile_record import (
     PROFILE_TYPE,
     REROUTED_TYPE,
@@ -199,6 +200,18 @@ class Forwarder:
         key = record.user.encode()
         home = partition_for(key, self._partitions)
         self._produce(SIGNALS, home, key, encode_profile_record(record), PROFILE_TYPE)
+
+    def forget(self, user: int, record: ForgottenRecord) -> None:
+        """Tell every item partition that a user is erased, after the user's events and before what follows.
+
+        Args:
+            user: the user's wid; the dictionary forgets the id.
+        """
+        self.send()
+        value = encode_forget(record)
+        for destination in range(self._partitions):
+            self.send_record(BY_ITEM, destination, None, value, FORGET_HEADERS)
+        self._users.forget(user)
 
     def send_record(
         self,

@@ -10,12 +10,17 @@ import numpy.typing as npt
 
 from materializers.batches import ItemBatch
 from materializers.interner import IdCollisionError
-from materializers.materializer import RowReader, RowWriter, Scope
+from materializers.materializer import Forgotten, RowReader, RowWriter, Scope
+from materializers.rows.erasures import ErasurePart
 from materializers.shards.context import WorkerContext
+from materializers.shards.erasure_rows import ErasureRows
+from materializers.shards.erasures import ErasureLog, total
 from materializers.shards.rejects import Rejects
 from materializers.tables.meta import ShardMeta
 from materializers.tables.pending import Letter
 from schemas.errors import RecordError
+from schemas.records.forget_record import FORGET_TYPE, decode_forgotten
+from schemas.records.profile_record import record_type
 from schemas.records.rekeyed import RekeyedColumns, decode_rekeyed
 from streams.records import AnyRecords, records_of
 from streams.topics import BY_ITEM
@@ -35,7 +40,9 @@ class ItemShard:
     def __init__(self, context: WorkerContext, partition: int, rows: RowReader, rejects: Rejects) -> None:
         self._context = context
         self._rejects = rejects
-        self._views = context.build_views(Scope.ITEM, partition, rows)
+        self._rows = ErasureRows(rows)
+        self._views = context.build_views(Scope.ITEM, partition, self._rows)
+        self._erasures = ErasureLog(ErasurePart.ITEM)
         self._gathered: list[ItemBatch] = []
         self._gathered_entries = 0
         self._applied = _NOTHING
@@ -47,19 +54,22 @@ class ItemShard:
     def fold(self, topic: str, records: AnyRecords) -> int:
         """Take entries in; views fold them at the next flush, or when they are many."""
         fresh = records_of(topic, records).beyond(self._applied) if len(records) else ()
-        before = self._gathered_entries
+        entries = 0
         for record in fresh:
-            if (batch := self._read(record)) is not None:
+            if record.headers and record_type(record.headers) == FORGET_TYPE:
+                self._forget(record)
+            elif (batch := self._read(record)) is not None:
                 self._gathered.append(batch)
                 self._gathered_entries += len(batch)
+                entries += len(batch)
             self._applied = record.offset
-        entries = self._gathered_entries - before
         if self._gathered_entries >= _GATHERED_MAX:
             self.settle()
         return entries
 
     def settle(self) -> None:
         """Let the views fold what was gathered."""
+        self._rows.settle()
         gathered, self._gathered = self._gathered, []
         self._gathered_entries = 0
         if gathered:
@@ -69,8 +79,10 @@ class ItemShard:
 
     def flush(self, writer: RowWriter) -> ShardMeta:
         self.settle()
+        self._rows.write_to(writer)
         for view in self._views:
             view.checkpoint(writer)
+        self._erasures.flush(writer)
         hw = {source: mark for source, mark in enumerate(self._hw.tolist()) if mark != _NOTHING}
         return ShardMeta(applied={BY_ITEM: self._applied}, hw=hw)
 
@@ -82,8 +94,24 @@ class ItemShard:
         self._hw[:] = _NOTHING
         for source, mark in meta.hw.items():
             self._hw[source] = mark
+        self._rows.reopen(reader)
         for view in self._views:
-            view.restore(reader)
+            view.restore(self._rows)
+
+    def _forget(self, record: Any) -> None:
+        """Let the views erase a user, once, after the user's entries from the same source."""
+        try:
+            told = decode_forgotten(record.value or b"")
+        except RecordError as error:
+            self._rejects.refuse(record, None, error, record.value or b"")
+            return
+        if told.signals is None or told.signals[1] <= self._hw[told.signals[0]]:
+            return
+        self.settle()
+        self._hw[told.signals[0]] = told.signals[1]
+        users = Forgotten(np.array([told.entity_id], dtype=np.uint64), np.zeros(1, dtype=np.uint32))
+        erased = total(view.forget(users, self._rows) for view in self._views)
+        self._erasures.add(told.source, told.at_ms, erased)
 
     def _read(self, record: Any) -> ItemBatch | None:
         """The entries of a record that were not applied yet; its marks are taken in either way."""

@@ -15,11 +15,15 @@ import numpy.typing as npt
 
 from materializers.batches import CardedEvents, UserBatch
 from materializers.interner import IdCollisionError, Interner
-from materializers.materializer import RowReader, RowWriter, Scope, TableSpec
+from materializers.materializer import Forgotten, RowReader, RowWriter, Scope, TableSpec
+from materializers.rows.erasures import ErasurePart
 from materializers.shards.card_positions import CARD_POSITIONS_TABLE, CardHistory
 from materializers.shards.context import WorkerContext
 from materializers.shards.dedup import DEDUP_TABLE, DedupHorizon
+from materializers.shards.erasure_rows import ErasureRows
+from materializers.shards.erasures import ErasureLog, total
 from materializers.shards.events import Events, concatenate, no_events
+from materializers.shards.forwarding import Forward
 from materializers.shards.interning import intern_all, intern_events
 from materializers.shards.parking import PARKED_TABLE, Parking
 from materializers.shards.rejects import REJECT_COUNTS_TABLE, Rejects
@@ -35,6 +39,7 @@ from materializers.tables.pending import Letter
 from schemas.errors import RecordError
 from schemas.records.columnar import encode_columnar
 from schemas.records.columns import EventColumns
+from schemas.records.forget_record import ForgetRecord, ForgottenRecord, decode_forget
 from schemas.records.profile_record import (
     PROFILE_TYPE,
     REROUTED_TYPE,
@@ -92,9 +97,9 @@ class UserShard:
         schema = context.schema
         self._context = context
         self._partition = partition
-        self._rows = rows
+        self._rows = ErasureRows(rows)
         self._rejects = rejects
-        self._views = context.build_views(Scope.USER, partition, rows)
+        self._views = context.build_views(Scope.USER, partition, self._rows)
         self._dedup = DedupHorizon(schema.limits.dedup_generation_ms)
         self._parking = Parking(schema, context.items, context.users)
         self._profiles = UserProfiles(context.users, context.profiles)
@@ -111,6 +116,8 @@ class UserShard:
         self._rerouted_hw: dict[int, int] = {}
         self._cards_seen = -1
         self._card_history = CardHistory()
+        self._erasures = ErasureLog(ErasurePart.USER)
+        self._forgotten: dict[int, int] = {}
         self.counters = UserCounters()
 
     def applied(self, topic: str) -> int:
@@ -142,7 +149,9 @@ class UserShard:
         """Apply parked events whose cards have come since the last batch; how many."""
         if not self.parked or self._cards_seen == self._context.cards.version:
             return 0
-        return self.settle()
+        before = self.parked
+        self.settle()
+        return max(0, before - self.parked)
 
     def forward_only(self) -> None:
         """From here on events are counted, stamped and forwarded, but move no view of users."""
@@ -151,8 +160,10 @@ class UserShard:
 
     def flush(self, writer: RowWriter) -> ShardMeta:
         self.settle()
+        self._rows.write_to(writer)
         for view in self._views:
             view.checkpoint(writer)
+        self._erasures.flush(writer)
         self._dedup.flush(writer)
         self._parking.flush(writer)
         self._card_history.flush(writer)
@@ -161,6 +172,7 @@ class UserShard:
         return ShardMeta(
             applied={SIGNALS: self._applied},
             rerouted_hw=dict(self._rerouted_hw),
+            forgotten_hw=dict(self._forgotten),
             counters=self._dedup.counters() | self._parking.counters() | self._card_history.counters(),
         )
 
@@ -170,17 +182,20 @@ class UserShard:
     def restore(self, reader: RowReader, meta: ShardMeta) -> None:
         self._applied = self._settled = meta.applied.get(SIGNALS, -1)
         self._rerouted_hw = dict(meta.rerouted_hw)
+        self._forgotten = dict(meta.forgotten_hw)
+        self._rows.reopen(reader)
         self._dedup.restore(reader, meta.counters)
         self._parking.restore(reader, meta.counters)
         self._card_history.restore(meta.counters)
         self._rejects.restore(reader)
         for view in self._views:
-            view.restore(reader)
+            view.restore(self._rows)
 
     # -- from records to events ---------------------------------------------------------------------
 
     def sort_out(self, records: Records) -> SortedRecords:
         """Take in what is no event, and events that other partitions found misplaced."""
+        self._rows.settle()
         if not records.headers:
             return SortedRecords(records)
         special = set()
@@ -207,6 +222,8 @@ class UserShard:
         except RecordError as error:
             self._rejects.refuse(record, None, error, record.value or b"")
             return
+        if profile.source[1] <= self._forgotten.get(profile.source[0], -1):
+            return  # sent again by a worker that came back: its place was before an erasure
         moves.append(ProfileMove(record.offset, profile.user, profile.profile_string, *profile.source))
 
     def _read_rerouted(self, record: LogRecord, parts: list[Events]) -> None:
@@ -270,6 +287,42 @@ class UserShard:
         self._rejects.count("id_collision", int(bad.sum()))
         return events.take(np.flatnonzero(~bad))
 
+    # -- erasure ------------------------------------------------------------------------------------
+
+    def forget(self, record: LogRecord) -> None:
+        """Erase the user whom ``record`` names, as of this place in the log."""
+        if record.offset <= self._applied:
+            return
+        self.settle()
+        try:
+            wanted = decode_forget(record.value or b"")
+            self._erase(record, wanted)
+        except RecordError as error:
+            self._rejects.refuse(record, None, error, record.value or b"")
+        nobody = Forward(self._partition, no_events(), np.empty(0, dtype=np.uint32), record.offset)
+        self._context.forwarder.forward([nobody])
+        self._applied = self._settled = record.offset
+
+    def _erase(self, record: LogRecord, wanted: ForgetRecord) -> None:
+        partition, offset = wanted.source
+        if offset <= self._forgotten.get(partition, -1):
+            return
+        self._forgotten[partition] = offset
+        wids, refused = intern_all(self._context.users, [wanted.user])
+        collisions = [*refused.values(), *self._profiles.load(wids, self._rows)]
+        if collisions:  # the rows belong to another id
+            raise RecordError("id_collision", "user", str(collisions[0]))
+        users = Forgotten(self._context.users.entity_ids[wids], wids)
+        erased = [view.forget(users, self._rows) for view in self._views]
+        erased.append(self._profiles.forget(users, self._rows, self._rows))
+        erased.append(self._dedup.forget(users.entity_ids))
+        erased.append(self._parking.forget(users.wids))
+        self._erasures.add(wanted.source, wanted.at_ms, total(erased))
+        told = ForgottenRecord(
+            int(users.entity_ids[0]), wanted.source, wanted.at_ms, (self._partition, record.offset)
+        )
+        self._context.forwarder.forget(int(wids[0]), told)
+
     # -- into the views and on ----------------------------------------------------------------------
 
     def gather(self, events: Events, profile: U32, through: int) -> None:
@@ -286,20 +339,20 @@ class UserShard:
         if self._gathered_events >= _GATHERED_MAX:
             self.settle()
 
-    def settle(self) -> int:
-        """Let the views fold what was gathered, and what waited for cards that have come; how many events."""
+    def settle(self) -> None:
+        """Let the views fold what was gathered, and what waited for cards that have come."""
+        self._rows.settle()
         gathered, self._gathered = self._gathered, []
         self._gathered_events = 0
         events = concatenate([each for each, _ in gathered]) if gathered else no_events()
         profile = [each for _, each in gathered] or [np.empty(0, dtype=np.uint32)]
-        moved = self._fold_views(events, profile[0] if len(profile) == 1 else np.concatenate(profile))
+        self._fold_views(events, profile[0] if len(profile) == 1 else np.concatenate(profile))
         self._settled = self._applied
-        return moved
 
-    def _fold_views(self, events: Events, profile: U32) -> int:
+    def _fold_views(self, events: Events, profile: U32) -> None:
         carded = self._carded(events)
         if not len(events) and not len(carded):
-            return 0
+            return
         batch = UserBatch(
             item=events.item,
             user=events.user,
@@ -313,7 +366,6 @@ class UserShard:
         )
         for view in self._views:
             view.on_batch(batch)
-        return len(events) + len(carded)
 
     def _carded(self, events: Events) -> CardedEvents:
         """Parked events whose cards have come, then the batch's events with a card; the others are parked."""

@@ -23,6 +23,8 @@ from materializers.shards.interning import intern_events
 from schemas.errors import RecordError
 from schemas.records.columnar import encode_columnar
 from schemas.records.decode import decode_records
+from schemas.records.forget_record import FORGET_TYPE
+from schemas.records.profile_record import record_type
 from streams.records import LogRecord, Records
 
 if TYPE_CHECKING:
@@ -66,11 +68,49 @@ class _Plain(NamedTuple):
         return index, self.parts[index][position - (self.ends[index - 1] if index else 0)]
 
 
+class _Run(NamedTuple):
+    """Consecutive records, none perhaps, and the forget record that ends them."""
+
+    records: Records
+    forget: LogRecord | None
+
+
+def split_at_forgets(records: Records) -> list[_Run]:
+    """All records in order, at least one run."""
+    runs: list[_Run] = []
+    start = 0
+    for at in sorted(records.headers):
+        if record_type(records.headers[at]) == FORGET_TYPE:
+            runs.append(_Run(records.part(start, at), records[at]))
+            start = at + 1
+    if start < len(records) or not runs:
+        runs.append(_Run(records.part(start, len(records)), None))
+    return runs
+
+
 def fold_users(context: WorkerContext, given: Sequence[tuple[UserShard, Records]]) -> list[int]:
     """Fold records into shards of one worker, each shard once at most; the count of events of each.
 
-    What has to be forwarded is packed, and sent by the forwarder's ``send``.
+    What has to be forwarded is packed, and sent by the forwarder's ``send``. A user is forgotten between the
+    events before and those after.
     """
+    runs = [split_at_forgets(records) for _, records in given]
+    if all(len(run) == 1 and run[0].forget is None for run in runs):
+        return _fold(context, given)
+    counts = [0] * len(given)
+    for number in range(max(map(len, runs))):
+        now = [(index, run[number]) for index, run in enumerate(runs) if number < len(run)]
+        filled = [index for index, run in now if len(run.records)]
+        folded = _fold(context, [(given[index][0], runs[index][number].records) for index in filled])
+        for index, count in zip(filled, folded, strict=True):
+            counts[index] += count
+        for index, run in now:
+            if run.forget is not None:
+                given[index][0].forget(run.forget)
+    return counts
+
+
+def _fold(context: WorkerContext, given: Sequence[tuple[UserShard, Records]]) -> list[int]:
     counts = [0] * len(given)
     fresh = [(shard, records.beyond(shard.last_offset)) for shard, records in given]
     chosen = [index for index, (_, records) in enumerate(fresh) if len(records)]

@@ -19,6 +19,12 @@ TYPE_HEADER: Final = "tidal-type"
 
 PROFILE_TYPE: Final = b"profile"
 REROUTED_TYPE: Final = b"rerouted"
+MOVED_TYPE: Final = b"moved"
+"""Of a delete of a record whose copy was folded in its place: it takes the other key out of the log
+and changes nothing.
+"""
+SOURCE_HEADER: Final = "tidal-source"
+"""Of a copied entity record: what and where the original is."""
 
 PROFILE_HEADERS: Final = ((TYPE_HEADER, PROFILE_TYPE),)
 
