@@ -25,7 +25,7 @@ from materializers.refold.item_history import CardsAsOf, EveryItem, ItemHistory
 from materializers.refold.local_forwarder import ItemPartition, LocalForwarder
 from materializers.refold.log_reader import LogReader, LogUnreadableError, Place, Span
 from materializers.refold.progress import Progress, Watch, unwatched
-from materializers.registry import MaterializerRegistry
+from materializers.registry import MaterializerRegistry, default_registry
 from materializers.shards.card_feed import item_write
 from materializers.shards.card_positions import CardPositions
 from materializers.shards.context import WorkerContext
@@ -361,9 +361,11 @@ class Refold:
 
 
 def _tables(registry: MaterializerRegistry) -> list[TableSpec]:
-    """The views' tables and the shards' own: these are read and written whoever wants them."""
-    views = [spec for scope in Scope for spec in registry.tables(scope)]
-    return [*views, *USER_SHARD_TABLES, *ENTITY_SHARD_TABLES]
+    """The folded views' tables, and all that shards read or write whoever wants them; the rest stays empty."""
+    views = [
+        spec for each in (default_registry(), registry) for scope in Scope for spec in each.tables(scope)
+    ]
+    return list(dict.fromkeys([*views, *USER_SHARD_TABLES, *ENTITY_SHARD_TABLES]))
 
 
 def _context(

@@ -23,6 +23,7 @@ COMMANDS = {
     "publish": "tidal.cli.publish",
     "query": "tidal.cli.query",
     "status": "tidal.cli.status",
+    "verify": "tidal.cli.verify",
     "schema": "tidal.cli.schema",
     "config": "tidal.cli.config",
     "bench": "tidal.cli.bench",
