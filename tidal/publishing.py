@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 from rich.console import Console
@@ -13,7 +15,7 @@ from schemas.errors import RecordError
 from schemas.records.columns import EventColumns
 from streams.positions import Position, Positions
 from streams.topics import SIGNALS
-from tidal.progress import progress
+from tidal.progress import Advance, progress
 
 RECORDS_PER_STEP: Final = 500
 ROWS_PER_STEP: Final = 5_000
@@ -73,12 +75,6 @@ class Step(NamedTuple):
     raw: Sequence[RawEvent] = ()
 
 
-class _InFlight(NamedTuple):
-    stop: int
-    events: Future[list[Position]]
-    raw: list[Future[Position]]
-
-
 class Publisher:
     """Publishes one phase after the other; `positions` is where its newest records are in the log."""
 
@@ -100,14 +96,10 @@ class Publisher:
 
         `refuse(line, reason)` is told of each record that the producer does not take.
         """
-        phase, total = f"{kind}s", len(entries)
-        done = min(self._memory.done(phase), total)
-        with progress(self._console, phase, total, done) as advance:
-            for start in range(done, total, RECORDS_PER_STEP):
+        with self._pipeline(f"{kind}s", len(entries)) as pipeline:
+            for start in range(pipeline.done, len(entries), RECORDS_PER_STEP):
                 step = entries[start : start + RECORDS_PER_STEP]
-                self._advance([future.result() for future in self._put_all(kind, step, refuse)])
-                self._memory.record(phase, start + len(step))
-                advance(len(step))
+                pipeline.add(start + len(step), self._put_all(kind, step, refuse))
 
     def _put_all(
         self, kind: str, entries: Sequence[Entry], refuse: Callable[[int, str], None]
@@ -122,29 +114,52 @@ class Publisher:
 
     def publish_events(self, phase: str, total: int, steps_from: Callable[[int], Iterable[Step]]) -> None:
         """Publishes the events of `total` rows; `steps_from(row)` gives the steps that begin at a row."""
+        with self._pipeline(phase, total) as pipeline:
+            for step in steps_from(pipeline.done):
+                pipeline.add(step.stop, self._send(step))
+
+    @contextmanager
+    def _pipeline(self, phase: str, total: int) -> Iterator[_Pipeline]:
+        """Steps of a phase on their way; those that are left are waited for at the end."""
         done = min(self._memory.done(phase), total)
-        in_flight: deque[_InFlight] = deque()
         with progress(self._console, phase, total, done) as advance:
+            pipeline = _Pipeline(done, partial(self._settled, phase, advance))
+            yield pipeline
+            pipeline.settle_all()
 
-            def settle() -> None:
-                nonlocal done
-                step = in_flight.popleft()
-                self._advance([*step.events.result(), *(future.result() for future in step.raw)])
-                self._memory.record(phase, step.stop)
-                advance(step.stop - done)
-                done = step.stop
-
-            for step in steps_from(done):
-                in_flight.append(self._send(step))
-                if len(in_flight) == STEPS_IN_FLIGHT_MAX:
-                    settle()
-            while in_flight:
-                settle()
-
-    def _send(self, step: Step) -> _InFlight:
-        events = self._writer.publish_columns(step.events)
-        raw = [self._writer.publish_raw(SIGNALS, event.key, event.value) for event in step.raw]
-        return _InFlight(step.stop, events, raw)
-
-    def _advance(self, positions: Sequence[Position]) -> None:
+    def _settled(self, phase: str, advance: Advance, rows: int, stop: int, positions: list[Position]) -> None:
         self._positions = Positions.of([*self._positions, *positions])
+        self._memory.record(phase, stop)
+        advance(rows)
+
+    def _send(self, step: Step) -> list[Future[Any]]:
+        raw = [self._writer.publish_raw(SIGNALS, event.key, event.value) for event in step.raw]
+        return [self._writer.publish_columns(step.events), *raw]
+
+
+class _Pipeline:
+    """Steps that were sent and are not acknowledged, in order; a full one waits for the oldest."""
+
+    def __init__(self, done: int, settled: Callable[[int, int, list[Position]], None]) -> None:
+        self.done = done
+        self._settled = settled
+        self._in_flight: deque[tuple[int, Sequence[Future[Any]]]] = deque()
+
+    def add(self, stop: int, futures: Sequence[Future[Any]]) -> None:
+        """The rows up to `stop` were sent; the futures resolve to their positions, one or several each."""
+        self._in_flight.append((stop, futures))
+        if len(self._in_flight) == STEPS_IN_FLIGHT_MAX:
+            self._settle()
+
+    def settle_all(self) -> None:
+        """Waits for the log's acknowledgement of everything that was sent."""
+        while self._in_flight:
+            self._settle()
+
+    def _settle(self) -> None:
+        stop, futures = self._in_flight.popleft()
+        positions: list[Position] = []
+        for result in (future.result() for future in futures):
+            positions += result if isinstance(result, list) else [result]
+        self._settled(stop - self.done, stop, positions)
+        self.done = stop

@@ -86,9 +86,10 @@ class ItemRecords(Sequence[Entry]):
 
 
 class Summary(NamedTuple):
-    """What a first reading tells: how many lines, which items, and the newest good time in ms."""
+    """What a first reading tells: how many lines and good events, which items, the newest good time in ms."""
 
     lines: int
+    events: int
     items: ItemRecords
     newest_ms: int | None
 
@@ -116,14 +117,15 @@ def survey(path: Path, bounds: EventBounds) -> Summary:
     """Reads the whole file once."""
     categories: dict[str, tuple[int, str]] = {}
     newest_ms: int | None = None
-    lines = 0
+    lines = events = 0
     for parsed in parsed_blocks(path, bounds):
         rows, lines = parsed.rows, parsed.stop
+        events += len(rows.ts_ms)
         named = zip(rows.lines.tolist(), rows.categories, strict=True)
         categories.update(zip(rows.items, named, strict=True))
         if len(rows.ts_ms):
             newest_ms = max(newest_ms or 0, int(rows.ts_ms.max()))
-    return Summary(lines, ItemRecords(categories), newest_ms)
+    return Summary(lines, events, ItemRecords(categories), newest_ms)
 
 
 def steps(

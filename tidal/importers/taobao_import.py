@@ -32,4 +32,4 @@ def import_taobao(
     publisher.publish_records("item", found.items, partial(refusals.add, path))
     steps = partial(taobao.steps, path, bounds, frozenset(schema.signals), shift_ms, refusals, dead)
     publisher.publish_events("events", found.lines, steps)
-    return Imported({"items": len(found.items), "lines": found.lines}, refusals, dead)
+    return Imported({"items": len(found.items), "events": found.events}, refusals, dead)

@@ -74,7 +74,7 @@ def test_every_row_is_published_once(tmp_path: Path, schema: Schema, packed: boo
     text = ending.join(rows).encode()
     path.write_bytes(gzip.compress(text) if packed else text)
     log = RecordingLog()
-    assert _import(tmp_path, schema, log, tmp_path) == ({"items": len(log.entities), "lines": 300}, [], [])
+    assert _import(tmp_path, schema, log, tmp_path) == ({"items": len(log.entities), "events": 300}, [], [])
     assert _published(log) == _expected(rows)
     assert {record["id"]: record["category"] for _, _, record in log.entities if record} == {
         row.split(",")[1]: row.split(",")[2] for row in rows
