@@ -17,6 +17,8 @@ import numpy.typing as npt
 from materializers.erasing import erase_rows
 from materializers.interner import IdCollisionError, Interner
 from materializers.materializer import Forgotten, RowReader, RowWriter, TableSpec
+from materializers.rows.user_ids import TABLE as USER_IDS
+from materializers.rows.user_ids import USER_TAG
 from schemas.cohort_profile import EMPTY_PROFILE
 from schemas.keys import row_key, row_keys
 
@@ -24,8 +26,7 @@ U32 = npt.NDArray[np.uint32]
 I64 = npt.NDArray[np.int64]
 
 USER_PROFILES_TABLE: Final = TableSpec("user_profiles", "[user][tag] -> cohort profile and its source")
-USER_IDS_TABLE: Final = TableSpec("user_ids", "[user][tag] -> user id")
-USER_TAG: Final = 9
+USER_IDS_TABLE: Final = TableSpec(USER_IDS, "[user][tag] -> user id")
 
 _UNKNOWN: Final = np.uint32(0xFFFFFFFF)
 

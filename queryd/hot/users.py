@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from materializers.rows.entities import EDGES, TABLE_OF_KIND, decode_edge, decode_entity_row, edge_range
+from materializers.rows.edge_counts import TABLE as EDGE_COUNTS
+from materializers.rows.edge_counts import decode_edge_count, edge_count_key
+from materializers.rows.entities import (
+    EDGES,
+    TABLE_OF_KIND,
+    StoredEdge,
+    decode_edge,
+    decode_entity_row,
+    edge_keys_of,
+    edge_range,
+)
 from materializers.rows.preference import TABLE as PREFERENCE
 from materializers.rows.preference import Preference, decode_preference, preference_key
-from materializers.rows.relationships import ROW, decode_relationship, relationship_range
+from materializers.rows.relationships import (
+    ROW,
+    decode_relationship,
+    relationship_key,
+    relationship_range,
+    split_relationship_key,
+)
 from materializers.rows.relationships import TABLE as RELATIONSHIPS
 from materializers.rows.user_state import TABLE as USER_STATE
 from materializers.rows.user_state import decode_state, state_range
 from queryd.hot.arrays import F64, I64, U32, U64
 from queryd.hot.columns import NOT_MAPPED, HotColumns, OrdinalMap
+from queryd.hot.edges_ahead import AheadWrite, EdgesAhead
 from queryd.hot.tables import Tables
 from schemas.ids import entity_id
 from schemas.model import RelationshipDef
@@ -46,6 +64,7 @@ class UserReader:
         self._tables = tables
         self._hot = hot
         self._partitions = partitions
+        self.ahead = EdgesAhead(tables)
 
     def partition(self, id_: str) -> int:
         """The partition of an id: where its rows are."""
@@ -53,9 +72,11 @@ class UserReader:
 
     def state(self, user: str, state: str) -> U32:
         """queryd's ordinals of the user's items in a state, u32[n]."""
-        partition = self.partition(user)
-        code = self._hot.schema.states[state].code
-        rows = self._tables.scan(USER_STATE, partition, *state_range(entity_id(user), code))
+        return self.state_of(self.partition(user), entity_id(user), self._hot.schema.states[state].code)
+
+    def state_of(self, partition: int, user: int, state_code: int) -> U32:
+        """queryd's ordinals u32[n] of the items that the user with this EntityId has in a state."""
+        rows = self._tables.scan(USER_STATE, partition, *state_range(user, state_code))
         bitmap = decode_state(value for _, value in rows)
         if not bitmap:
             return np.zeros(0, dtype=np.uint32)
@@ -76,32 +97,69 @@ class UserReader:
     def learnt(self, user: str, at_ms: int, types: Sequence[RelationshipDef] | None = None) -> list[UserEdge]:
         """Edges that signals have taught, of some types (None: all), weights decayed to ``at_ms``."""
         wanted = self._implicit() if types is None else [kind for kind in types if not kind.explicit]
-        key, partition = entity_id(user), self.partition(user)
+        user_key, partition = entity_id(user), self.partition(user)
         edges: list[UserEdge] = []
         for kind in wanted:
-            for _, value in self._tables.scan(RELATIONSHIPS, partition, *relationship_range(key, kind.code)):
+            rows = self._tables.scan(RELATIONSHIPS, partition, *relationship_range(user_key, kind.code))
+            for key, value in islice(rows, FAN_OUT_MAX - len(edges)):
                 stored = decode_relationship(value)
-                weight = faded(stored.weight, stored.updated_ms, at_ms, kind.half_life_ms)
-                edges.append(UserEdge(kind.name, user, stored.target, weight, stored.updated_ms))
-                if len(edges) >= FAN_OUT_MAX:
-                    return edges
+                target = stored.target or self._item(split_relationship_key(key)[2])
+                if target is not None:
+                    weight = faded(stored.weight, stored.updated_ms, at_ms, kind.half_life_ms)
+                    edges.append(UserEdge(kind.name, user, target, weight, stored.updated_ms))
         return edges
 
     def written(
-        self, id_: str, kind: RelationshipDef, at_ms: int, *, outgoing: bool = True
+        self,
+        id_: str,
+        kind: RelationshipDef,
+        at_ms: int,
+        *,
+        outgoing: bool = True,
+        edges_max: int = FAN_OUT_MAX,
     ) -> list[UserEdge]:
-        """Explicit edges of one type out of an entity, or into it, weights decayed to ``at_ms``."""
+        """Explicit edges of one type out of an entity, or into it, weights decayed to ``at_ms``.
+
+        An entity with more than ``edges_max`` is served some, in the order of hashes: an even sample.
+        """
         start, end = edge_range(id_, kind.name, outgoing=outgoing)
         partitions = [self.partition(id_)] if outgoing else range(self._partitions)
-        edges: list[UserEdge] = []
+        edges: dict[tuple[str, str], UserEdge] = {}
         for partition in partitions:
-            for _, value in self._tables.scan(EDGES, partition, start, end):
-                stored = decode_edge(value)
-                weight = faded(stored.weight, stored.ts_ms, at_ms, kind.half_life_ms)
-                edges.append(UserEdge(kind.name, stored.source, stored.target, weight, stored.ts_ms))
-                if len(edges) >= FAN_OUT_MAX:
-                    return edges
-        return edges
+            rows = self._tables.scan(EDGES, partition, start, end)
+            for _, value in islice(rows, edges_max - len(edges)):
+                edge = _written_edge(kind, decode_edge(value), at_ms)
+                edges[edge.source, edge.target] = edge
+        for write in self.ahead.of(kind.name, id_, outgoing=outgoing):
+            edges.pop((write.source, write.target), None)
+            if write.weight is not None:
+                edges[write.source, write.target] = _ahead_edge(kind, write, at_ms)
+        return list(edges.values())
+
+    def edge(self, kind: RelationshipDef, source: str, target: str, at_ms: int) -> UserEdge | None:
+        """One edge, weight decayed to ``at_ms``; None when there is none. A point read."""
+        partition = self.partition(source)
+        if kind.explicit:
+            write = self.ahead.find(kind.name, source, target)
+            if write is not None:
+                return None if write.weight is None else _ahead_edge(kind, write, at_ms)
+            key = edge_keys_of(kind.name, source, target)[0]
+            [row] = self._tables.get_many(EDGES, [(partition, key)])
+            return None if row is None else _written_edge(kind, decode_edge(row), at_ms)
+        key = relationship_key(entity_id(source), kind.code, entity_id(target))
+        [row] = self._tables.get_many(RELATIONSHIPS, [(partition, key)])
+        if row is None:
+            return None
+        stored = decode_relationship(row)
+        weight = faded(stored.weight, stored.updated_ms, at_ms, kind.half_life_ms)
+        return UserEdge(kind.name, source, target, weight, stored.updated_ms)
+
+    def count(self, id_: str, kind: RelationshipDef, *, outgoing: bool) -> int:
+        """How many explicit edges of a type leave an entity, or lead to it; from kept counts."""
+        key = edge_count_key(id_, kind.name, outgoing=outgoing)
+        partitions = [self.partition(id_)] if outgoing else range(self._partitions)
+        rows = self._tables.get_many(EDGE_COUNTS, [(partition, key) for partition in partitions])
+        return sum(decode_edge_count(row) for row in rows)
 
     def profiles(self, partition: int) -> Iterator[dict[str, str]]:
         """``{dimension: value}`` of every user of a partition, by the records as they are now."""
@@ -117,7 +175,8 @@ class UserReader:
         return [edge.target for kind in hiding for edge in self.written(user, kind, at_ms)]
 
     def affinity(self, user: str, at_ms: int) -> tuple[U64, F64]:
-        """Targets (EntityIds u64[n]) and weights f64[n] of all edges that do not hide, decayed to ``at_ms``.
+        """Targets (EntityIds u64[n]) and weights f64[n] of all edges that do not hide, decayed to ``at_ms``;
+        implicit ones to items are left out.
 
         A target may occur once for each edge type.
         """
@@ -125,6 +184,8 @@ class UserReader:
         weights: list[F64] = []
         key, partition = entity_id(user), self.partition(user)
         for kind in self._implicit():
+            if kind.target != "creator":
+                continue
             rows = list(self._tables.scan(RELATIONSHIPS, partition, *relationship_range(key, kind.code)))
             if rows:
                 stored = ROW.decode([value for _, value in rows])
@@ -144,8 +205,25 @@ class UserReader:
         kinds = [kind for kind in self._hot.schema.relationships.values() if kind.explicit and not kind.hides]
         return [edge.target for kind in kinds for edge in self.written(user, kind, at_ms)]
 
+    def _item(self, entity: int) -> str | None:
+        """The id of an item; None for one that queryd has not met yet."""
+        items = self._hot.items.ordinals
+        [ordinal] = items.find_entities(np.array([entity], dtype=np.uint64)).tolist()
+        return items.ids[ordinal] if ordinal >= 0 else None
+
     def _implicit(self) -> list[RelationshipDef]:
         return [kind for kind in self._hot.schema.relationships.values() if not kind.explicit]
+
+
+def _written_edge(kind: RelationshipDef, stored: StoredEdge, at_ms: int) -> UserEdge:
+    weight = faded(stored.weight, stored.ts_ms, at_ms, kind.half_life_ms)
+    return UserEdge(kind.name, stored.source, stored.target, weight, stored.ts_ms)
+
+
+def _ahead_edge(kind: RelationshipDef, write: AheadWrite, at_ms: int) -> UserEdge:
+    assert write.weight is not None
+    weight = faded(write.weight, write.ts_ms, at_ms, kind.half_life_ms)
+    return UserEdge(kind.name, write.source, write.target, weight, write.ts_ms)
 
 
 def faded(weight: float, updated_ms: int, at_ms: int, half_life_ms: int | None) -> float:
