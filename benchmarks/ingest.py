@@ -1,4 +1,4 @@
-"""How fast one worker folds a backlog: five views, re-keying, changelog; beside a bare consumer of the log.
+"""How fast one worker folds a backlog: every view, re-keying, changelog; beside a bare consumer of the log.
 
     python -m benchmarks.ingest [--short] [--events 2000000]
 
@@ -7,7 +7,8 @@ For each: 1. publish users, items and the backlog, 2. read the backlog with conf
 start one worker and watch its tables until the last signal is counted by its item's partition, 4. throw the
 worker's folder away and time how fast its tables come back from the changelog.
 
-The rate counts from the worker's first partition to its last signal; CPU is the worker's in between.
+The rate counts from the worker's first partition to its last signal; CPU is the worker's in between. A second
+table says where each microsecond of an event goes: the worker's own count of CPU time, by stage and thread.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from benchmarks.site import (
     publish_json,
     publish_records,
 )
+from benchmarks.stages import CpuStatus, read_status, stage_rows
 from benchmarks.traffic import Traffic
 from schemas.loading import default_document
 from streams.topics import ITEMS, SIGNALS, USERS
@@ -51,11 +53,22 @@ Publish = Callable[[str, Traffic, int], None]
 
 
 class Look(NamedTuple):
-    """What was seen at one moment (seconds since 1970): source records left, what the worker had used."""
+    """What was seen at one moment (seconds since 1970): source records left, what the worker had used, and
+    what it had last said of that itself.
+    """
 
     at_s: float
     left: int
     used: Usage
+    cpu: CpuStatus | None
+
+
+class Measured(NamedTuple):
+    """One row of the table, where its CPU time went, and what the restore of the tables took."""
+
+    row: dict[str, Any]
+    stages: list[dict[str, Any]]
+    restored: str
 
 
 class Restored(NamedTuple):
@@ -81,22 +94,26 @@ def main() -> None:
         "columnar": (publish_columnar, events),
         "json": (publish_json, events // 2),
     }
-    rows, notes = [], []
+    measured = []
     for form, (publish, count) in forms.items():
         if chosen.form in (form, "both"):
-            row, restored = measure(form, publish, count, users, items, chosen.dim)
-            rows.append(row)
-            notes.append(f"{form}: {restored}")
+            measured.append(measure(form, publish, count, users, items, chosen.dim))
     command = (
         f"python -m benchmarks.ingest --events {events} --users {users} --items {items} --dim {chosen.dim}"
     )
+    rows = [each.row for each in measured]
+    notes = [f"{each.row['form']}: {each.restored}" for each in measured]
+    stages = [{"form": each.row["form"], **stage} for each in measured for stage in each.stages]
     report(Result("ingest", command, rows, notes), chosen.json)
+    report(Result("ingest, where an event's CPU time goes", command, stages), _beside(chosen.json))
 
 
-def measure(
-    form: str, publish: Publish, events: int, users: int, items: int, dim: int
-) -> tuple[dict[str, Any], str]:
-    """One row of the table, and what the restore of the tables took."""
+def _beside(file: Path | None) -> Path | None:
+    return file and file.with_name(f"{file.stem}-stages{file.suffix}")
+
+
+def measure(form: str, publish: Publish, events: int, users: int, items: int, dim: int) -> Measured:
+    """One form of the traffic."""
     with tempfile.TemporaryDirectory(prefix="tidal-bench-") as scratch:
         folder = Path(scratch)
         traffic = Traffic(users, items)
@@ -109,7 +126,8 @@ def measure(
             ends = ends_of(log.address, SIGNALS)
             looks = _fold(folder, log.address, ends)
             restored = _restore(folder, log.address, len(ends))
-    rate, cpu_per_million = _rates(looks, events / (sum(ends.values()) - sum(before.values())))
+    events_a_record = events / (sum(ends.values()) - sum(before.values()))
+    rate, cpu_per_million = _rates(looks, events_a_record)
     bare_rate = events / bare.seconds
     row = {
         "form": form,
@@ -121,7 +139,11 @@ def measure(
         "bare CPU-s per million": bare.cpu_s / events * 1e6,
         "peak MB": looks[-1].used.memory_bytes_max / 1e6,
     }
-    return row, restored
+    first, last = looks[0], looks[-1]
+    assert first.cpu is not None, "the worker writes its status before it owns a partition"
+    assert last.cpu is not None
+    stages = stage_rows(first.cpu, last.cpu, (first.left - last.left) * events_a_record)
+    return Measured(row, stages, restored)
 
 
 def _write_schema(folder: Path, dim: int) -> None:
@@ -152,6 +174,7 @@ def _fold(folder: Path, brokers: str, ends: Ends) -> list[Look]:
     """Looks from the one before the worker's first partition until the last signal is counted."""
     with _worker(folder, brokers) as worker:
         looks = _watch(folder, worker, partial(Watcher.signals_left, ends=ends))
+        looks[-1] = looks[-1]._replace(cpu=_said_after(folder, looks[-1].at_s))
         acquired_s = min(_times(worker, ACQUIRED))
     before = max((index for index, look in enumerate(looks) if look.at_s <= acquired_s), default=0)
     return looks[before:]
@@ -166,8 +189,26 @@ def _watch(folder: Path, worker: Part, left: Callable[[Watcher], int]) -> list[L
             worker.check()
             assert time.perf_counter() < deadline, f"{looks[-1].left} records left after {TIMEOUT_S:.0f} s"
             time.sleep(WATCH_EVERY_S)
-            looks.append(Look(time.time(), left(watcher), worker.usage()))
+            looks.append(Look(time.time(), left(watcher), worker.usage(), _said(folder)))
     return looks
+
+
+def _said(folder: Path) -> CpuStatus | None:
+    """The worker's last status; None while a new one has said nothing."""
+    try:
+        return read_status(folder, WORKER)
+    except FileNotFoundError:
+        return None
+
+
+def _said_after(folder: Path, at_s: float) -> CpuStatus:
+    deadline = time.perf_counter() + TIMEOUT_S
+    while True:
+        said = read_status(folder, WORKER)
+        if said.written_ms > at_s * 1000:
+            return said
+        assert time.perf_counter() < deadline, "the worker no longer writes its status"
+        time.sleep(WATCH_EVERY_S)
 
 
 def _rates(looks: list[Look], events_a_record: float) -> tuple[float, float]:

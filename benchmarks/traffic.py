@@ -1,17 +1,27 @@
-"""Synthetic traffic: busy and quiet users, items with a long tail, signals in the shares of a real site."""
+"""Synthetic traffic: busy and quiet users, items with a long tail, every signal of the default schema."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
 
+from schemas.default import default_schema
+from schemas.model import SignalDef
 from schemas.records.columns import EventColumns
 from schemas.weights import WEIGHT_SCALE
 
-KINDS: Final = ("view", "like", "skip", "share", "completion", "dwell_time")
-KIND_SHARES: Final = (0.55, 0.06, 0.09, 0.02, 0.12, 0.16)
+# Six signals have most of a site's traffic; the others share the rest evenly.
+BUSY_SHARES: Final = {
+    "view": 0.41,
+    "like": 0.05,
+    "skip": 0.07,
+    "share": 0.02,
+    "completion": 0.09,
+    "dwell_time": 0.12,
+}
+SECONDS: Final = 30.0
 LOCALES: Final = ("US", "GB", "DE", "FR", "BR", "JP", "IN", "MX")
 
 # Popularity of items and activity of users fall with their rank to these powers.
@@ -26,23 +36,25 @@ class Traffic:
         self._rng = np.random.default_rng(seed)
         self.users = [f"user_{number}" for number in range(users)]
         self.items = [f"item_{number}" for number in range(items)]
+        signals = default_schema().signal_list
+        self._kinds = [signal.name for signal in signals]
+        self._shares = _shares(self._kinds)
+        self._weights = np.array([_weight(signal) for signal in signals])
         self._user_ends = _cumulated(users, USER_EXPONENT)
         self._item_ends = _cumulated(items, ITEM_EXPONENT)
 
     def events(self, count: int, first_ms: int, last_ms: int) -> EventColumns:
         """`count` events, evenly spread from `first_ms` to `last_ms`."""
         rng = self._rng
-        kind = rng.choice(len(KINDS), size=count, p=KIND_SHARES)
-        weight = np.full(count, WEIGHT_SCALE, dtype=np.int64)
-        weight[kind == KINDS.index("dwell_time")] *= 30
+        kind = rng.choice(len(self._kinds), size=count, p=self._shares)
         return EventColumns(
-            kinds=list(KINDS),
+            kinds=list(self._kinds),
             items=self.items,
             users=self.users,
             kind=kind.astype(np.uint16),
             item=np.searchsorted(self._item_ends, rng.random(count)).astype(np.uint32),
             user=np.searchsorted(self._user_ends, rng.random(count)).astype(np.uint32),
-            weight=weight,
+            weight=self._weights[kind],
             ts_ms=np.linspace(first_ms, last_ms, count).astype(np.int64),
         )
 
@@ -65,6 +77,18 @@ class Traffic:
                 "created_at": created_at_ms,
                 "embeddings": {"content": np.round(vector / np.linalg.norm(vector), 4).tolist()},
             }
+
+
+def _shares(kinds: Sequence[str]) -> list[float]:
+    rest = (1.0 - sum(BUSY_SHARES.values())) / (len(kinds) - len(BUSY_SHARES))
+    return [BUSY_SHARES.get(kind, rest) for kind in kinds]
+
+
+def _weight(signal: SignalDef) -> int:
+    """One, or so many seconds, inside the signal's range; in micro-units."""
+    wanted = SECONDS if signal.name == "dwell_time" else 1.0
+    low, high = signal.value_range or (wanted, wanted)
+    return round(min(max(wanted, low), high) * WEIGHT_SCALE)
 
 
 def _cumulated(count: int, exponent: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

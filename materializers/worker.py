@@ -34,6 +34,7 @@ from materializers.shards.item_shard import ItemShard
 from materializers.shards.rejects import Rejects
 from materializers.shards.user_shard import USER_SHARD_TABLES, UserShard
 from materializers.shards.user_step import fold_users
+from materializers.stage_clock import StageClock, cpu_by_thread
 from materializers.steps import Portion, Steps
 from materializers.tables.cadence import Pace
 from materializers.tables.changelog import ChangelogTopics
@@ -121,7 +122,7 @@ class Worker:
         self._registry = registry or default_registry()
         self._folder = worker_folder(Path(settings.data), name)
         self._stop = asyncio.Event()
-        self._fold_cpu_s = dict.fromkeys(SOURCES, 0.0)
+        self._clock = StageClock()
         self._steps: dict[Scope, Steps] = {}
         self._started_s = time.monotonic()
         tables = tables_of(self._registry)
@@ -152,6 +153,7 @@ class Worker:
             forwarder=self._forwarder,
             user_homes=Homes(users, settings.partitions),
             item_homes=Homes(items, settings.partitions),
+            clock=self._clock,
         )
         topics = ChangelogTopics(
             brokers=settings.brokers,
@@ -161,7 +163,13 @@ class Worker:
             dead_letters=DEAD_LETTER,
         )
         self._owner = TableOwner(
-            self._database, topics, SOURCES, self._shards_of, self._forwarder, settings.owner
+            self._database,
+            topics,
+            SOURCES,
+            self._shards_of,
+            self._forwarder,
+            settings.owner,
+            clock=self._clock,
         )
 
     async def run(self, on_ready: Callable[[], None] | None = None) -> None:
@@ -224,10 +232,11 @@ class Worker:
         await self._forwarder.room()
 
     def _fold(self, scope: Scope, portions: Sequence[Portion]) -> Sequence[int]:
-        started_s = time.thread_time()
+        self._clock.begin()
         events = _FOLDS[scope](self._context, portions)
+        self._clock.lap(f"{scope}: rest")
         self._forwarder.send()
-        self._fold_cpu_s[scope] += time.thread_time() - started_s
+        self._clock.lap("forward")
         return events
 
     def _shards_of(self, partition: int) -> Mapping[Scope, Shard]:
@@ -286,7 +295,8 @@ class Worker:
                 "profiles": len(context.profiles),
             },
             "cards": self._card_feed.cards,
-            "fold_cpu_s": {scope.value: round(spent, 3) for scope, spent in self._fold_cpu_s.items()},
+            "cpu_s_by_stage": {stage: round(spent, 3) for stage, spent in self._clock.seconds.items()},
+            "cpu_s_by_thread": cpu_by_thread(),
             "process_cpu_s": round(time.process_time(), 2),
             "forwarded": {"entries": self._forwarder.entries, "rerouted": self._forwarder.rerouted},
             **self._owner.status(),

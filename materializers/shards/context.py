@@ -14,6 +14,7 @@ from materializers.materializer import Materializer, PartitionContext, RowReader
 from materializers.registry import MaterializerRegistry
 from materializers.shards.forwarding import Forwarder
 from materializers.shards.homes import Homes
+from materializers.stage_clock import StageClock, TimedView
 from schemas.model import Schema
 
 
@@ -47,6 +48,7 @@ class WorkerContext:
     forwarder: Forwarder
     user_homes: Homes
     item_homes: Homes
+    clock: StageClock = field(default_factory=StageClock)
     signals: SignalColumns = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,4 +67,4 @@ class WorkerContext:
             rows=rows,
             cards=self.cards,
         )
-        return [view.build(context) for view in self.registry.of(scope)]
+        return [TimedView(view.build(context), view.name, self.clock) for view in self.registry.of(scope)]

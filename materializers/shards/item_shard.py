@@ -63,6 +63,7 @@ class ItemShard:
                 self._gathered_entries += len(batch)
                 entries += len(batch)
             self._applied = record.offset
+        self._context.clock.lap("item: decode")
         if self._gathered_entries >= _GATHERED_MAX:
             self.settle()
         return entries
@@ -74,6 +75,7 @@ class ItemShard:
         self._gathered_entries = 0
         if gathered:
             batch = gathered[0] if len(gathered) == 1 else _join(gathered)
+            self._context.clock.lap("item: join")
             for view in self._views:
                 view.on_batch(batch)
 

@@ -351,6 +351,7 @@ class UserShard:
 
     def _fold_views(self, events: Events, profile: U32) -> None:
         carded = self._carded(events)
+        self._context.clock.lap("user: cards")
         if not len(events) and not len(carded):
             return
         batch = UserBatch(

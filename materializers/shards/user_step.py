@@ -119,9 +119,13 @@ def _fold(context: WorkerContext, given: Sequence[tuple[UserShard, Records]]) ->
     shards = [fresh[index][0] for index in chosen]
     records = [fresh[index][1] for index in chosen]
     found = [shard.sort_out(part) for shard, part in zip(shards, records, strict=True)]
+    lap = context.clock.lap
+    lap("user: sort out")
     portions = _events_of(context, shards, found)
     portions = _send_away(context, shards, portions)
+    lap("user: homes")
     portions = _drop_duplicates(context, shards, portions)
+    lap("user: duplicates")
     throughs = [part.last_offset for part in records]
     for index, count in zip(chosen, _stamp(context, shards, found, portions, throughs), strict=True):
         counts[index] = count
@@ -150,6 +154,7 @@ def _decode(context: WorkerContext, shards: Sequence[UserShard], plain: _Plain) 
     offsets = np.concatenate([part.offset for part in plain.parts])
     values = [value or b"" for part in plain.parts for value in part.value]
     decoded = decode_records(values, timestamps, context.schema)
+    context.clock.lap("user: decode")
     for reject in decoded.rejects:
         index, record = plain.record(reject.record)
         shards[index].refuse(record, reject.event, reject.error, reject.raw)
@@ -162,6 +167,7 @@ def _decode(context: WorkerContext, shards: Sequence[UserShard], plain: _Plain) 
     events, kept = intern_events(
         context, decoded.columns, offsets[decoded.record], timestamps[decoded.record], refuse
     )
+    context.clock.lap("user: intern")
     of_record = decoded.record if kept is None else decoded.record[kept]
     return _Portions(events, np.searchsorted(of_record, plain.ends).tolist())
 
@@ -223,5 +229,7 @@ def _stamp(
         shard.gather(events, profile, through)
         forwards.append(Forward(shard.partition, events, profile, through))
         counts.append(len(events))
+    context.clock.lap("user: profiles")
     context.forwarder.forward(forwards)
+    context.clock.lap("user: re-key")
     return counts

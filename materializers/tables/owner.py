@@ -20,6 +20,7 @@ import msgspec
 from confluent_kafka import KafkaException
 
 from materializers.materializer import Scope
+from materializers.stage_clock import StageClock
 from materializers.tables.cadence import CHECKPOINT_PACE, FLUSH_PACE, Cadence, Pace
 from materializers.tables.changelog import ChangelogTopics, ChangelogWriter, Checkpoint
 from materializers.tables.database import Database, PartitionWriter
@@ -127,6 +128,8 @@ class TableOwner:
         shards_of: ShardsOf,
         forwards: Forwards,
         settings: OwnerSettings | None = None,
+        *,
+        clock: StageClock | None = None,
     ) -> None:
         """``shards_of`` builds the three shards of a partition, empty; ``sources`` names each shard's
         topics.
@@ -137,6 +140,7 @@ class TableOwner:
         self._shards_of = shards_of
         self._forwards = forwards
         self._settings = settings or OwnerSettings()
+        self._clock = clock or StageClock()
         self._flush_cadence = Cadence(self._settings.flush_pace)
         self._checkpoint_cadence = Cadence(self._settings.checkpoint_pace)
         self._scope_of = {topic: scope for scope, names in sources.items() for topic in names}
@@ -323,6 +327,7 @@ class TableOwner:
                 states = [state for state in self.states() if state.dirty]
                 if states:
                     started_s = time.thread_time()
+                    self._clock.begin()
                     self._flush_now(states)
                     # CPU time: where other processes take the core, elapsed time would multiply the rest.
                     run_s = time.thread_time() - started_s
@@ -338,11 +343,14 @@ class TableOwner:
         for writer in writers:
             sections.extend(writer.sections)
         self._write_feed(batch, flush, sections)
+        self._clock.lap("flush: feed")
         self._database.write(batch)
+        self._clock.lap("flush: RocksDB write")
         for state, writer in zip(states, writers, strict=True):
             state.merge_rows(writer.rows)
             state.mark_flushed(flush)
             self.counts.rows += sum(map(len, writer.rows.values()))
+        self._clock.lap("flush: keep for the checkpoint")
         self.counts.flushes += 1
         self._check_room()
 
@@ -353,8 +361,11 @@ class TableOwner:
             meta = shard.flush(writer)
             writer.put(META_TABLE, scope.encode(), encode(meta))
             letters.extend(shard.take_letters())
+        self._clock.lap("flush: rows of the shards")
         writer.finish()
+        self._clock.lap("flush: sort rows")
         put_pending(self._database, batch, state.partition, flush, writer.rows, letters)
+        self._clock.lap("flush: names of pending rows")
         state.letters.extend(letters)
         return writer
 
