@@ -26,6 +26,7 @@ from queryd.execute.report import Report
 from queryd.hot.arrays import U32, Mask
 from queryd.hot.cold import ColdTier
 from queryd.hot.columns import HotColumns
+from queryd.hot.distinct import DistinctUsers
 from queryd.hot.feeder import Feeder
 from queryd.hot.items import ItemWrite
 from queryd.hot.loading import Loader
@@ -223,7 +224,8 @@ class Engine:
         scope = Scope(None if cohort is None else self._cohort(cohort))
         if scope.cohort is not None:
             await self._refuse_small(scope.cohort)
-        ledgers = Ledgers(self._hot, reads, items, scope, cohort)
+        users = DistinctUsers(self._tables, self._hot, items)
+        ledgers = Ledgers(self._hot, reads, items, users, scope, cohort)
         if signal is not None:
             if signal not in self.schema.signals:
                 raise QueryError(f"no signal is called {signal!r}", expected=sorted(self.schema.signals))

@@ -51,14 +51,23 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class TotalsOut(msgspec.Struct, frozen=True):
-    """All events: ``sum`` of their weights."""
+    """All events: ``sum`` of their weights; distinct users as in a window, left out if only another window
+    was asked for.
+    """
 
     count: int
     sum: float
+    users: int | UnsetType | None = UNSET
+    users_error: float | UnsetType | None = UNSET
+    users_estimator: str | UnsetType | None = UNSET
 
 
 class WindowOut(msgspec.Struct, frozen=True):
-    """One window; velocity in events/s; ``users`` is null until distinct users are counted."""
+    """One window; velocity in events/s.
+
+    ``users`` are distinct ones, ``users_error`` the standard error of their number (0 when exact),
+    ``users_estimator`` one of ``queryd.hot.distinct.Estimator``; all null where the signal keeps none.
+    """
 
     count: int
     sum: float
@@ -66,6 +75,8 @@ class WindowOut(msgspec.Struct, frozen=True):
     velocity: float
     acceleration: float
     users: int | None = None
+    users_error: float | None = None
+    users_estimator: str | None = None
 
 
 class LedgerOut(msgspec.Struct, frozen=True):

@@ -54,9 +54,11 @@ class UsersRead:
 
     users: int | None
     standard_error: float | None
-    estimator: Estimator
+    estimator: Estimator | None
 
 
+NOT_KEPT: Final = UsersRead(None, None, None)
+"""Of a signal that does not declare ``distinct_users``."""
 _EXPIRED = UsersRead(None, None, "expired")
 _TOO_MANY = UsersRead(None, None, "too_many_rows")
 
@@ -77,6 +79,7 @@ class DistinctUsers:
             if len(local := _marked(held.translate(np.arange(len(held), dtype=np.uint32)), items))
         }
         self._days: tuple[int, int] | None = None
+        self._refused: tuple[int, int] | None = None
         self._entries = NOTHING
 
     def count(self, signal: int, wanted: BucketRange, profiles: Mask | None) -> UsersRead:
@@ -110,6 +113,8 @@ class DistinctUsers:
         """Hold the entries of these days; False when that would take too many reads."""
         if self._days is not None and self._days[0] <= first and last <= self._days[1]:
             return True
+        if self._refused is not None and first <= self._refused[0] and self._refused[1] <= last:
+            return False
         runs = {
             (partition, day_of(key)): decode_runs(value)
             for partition in self._local
@@ -117,6 +122,7 @@ class DistinctUsers:
         }
         blocks = sum(_blocks_of(held, len(self._local[partition])) for (partition, _), held in runs.items())
         if blocks > BLOCKS_MAX:
+            self._refused = (first, last)
             return False
         parts = [
             self._translated(partition, joined(list(self._of_run(partition, day, run))))

@@ -110,6 +110,10 @@ class SignalReads:
         rows = items[cells.item]
         return int(cells.count[rows].sum()), int(cells.sum[rows].sum())
 
+    def buckets(self, window: str, scope: Scope) -> BucketRange:
+        """The buckets that ``of_items`` counts for a window."""
+        return self._kept(self._range(window), 0, self._cube(scope))
+
     def _standing(self, signal: int, window: str, scope: Scope, windows_ago: int) -> StandingSum:
         wanted = self._range(window)
         current = bucket_range(window, self._now_ms)

@@ -143,15 +143,23 @@ class QueryReply(msgspec.Struct, frozen=True, omit_defaults=True):
     explain: Explanation | None = None
 
 
-class Totals(msgspec.Struct, frozen=True):
-    """Events and their summed weight since the beginning of the log."""
+class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Events and their summed weight since the beginning of the log; distinct users as in a window, absent if
+    only another window was asked for."""
 
     count: int
     sum: float
+    users: int | None = None
+    users_error: float | None = None
+    users_estimator: Literal["exact", "sketch", "expired", "too_many_rows"] | None = None
 
 
 class WindowTotals(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One window of a ledger; velocity in events a second, acceleration its change since one window ago."""
+    """One window of a ledger; velocity in events a second, acceleration its change since one window ago.
+
+    `users` are distinct users, `users_error` the standard error of that number: 0 when it is `exact`, else it
+    is a `sketch`. Null with `expired` or `too_many_rows` as the reason, or when the signal keeps no users.
+    """
 
     count: int
     sum: float
@@ -159,6 +167,8 @@ class WindowTotals(msgspec.Struct, frozen=True, omit_defaults=True):
     velocity: float | None = None
     acceleration: float | None = None
     users: int | None = None
+    users_error: float | None = None
+    users_estimator: Literal["exact", "sketch", "expired", "too_many_rows"] | None = None
 
 
 class Ledger(msgspec.Struct, frozen=True):

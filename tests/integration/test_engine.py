@@ -13,6 +13,7 @@ import pytest
 from materializers.materializer import Scope
 from queryd.engine import Engine
 from queryd.errors import CohortTooSmall, CursorError, EngineNotReady, NotServed, PositionTimeout
+from queryd.hot import distinct
 from streams.positions import Position
 from streams.topics import SIGNALS
 from tests.engine_site import HOUR_MS, NOW_MS, PARTITIONS, Site, as_json, ids, scores, small_schema
@@ -348,6 +349,61 @@ async def test_ledgers_count_as_the_events_do(site: Site) -> None:
     assert creator["view"].all_time.count == sum(n % 7 + 1 for n in range(5, 40, 8))
     assert past.all_time.count == past.windows["24h"].count == 4
     assert past.decay == {}
+
+
+async def test_ledgers_tell_distinct_users(tmp_path: Path) -> None:
+    """The same people on several items, days and sides of a cohort are each one; nobody anonymous is."""
+    site = Site(tmp_path, small_schema())
+    for user, locale in (("ann", "US"), ("bob", "US"), ("cy", "DE")):
+        site.user(user, locale=locale)
+    for item in ("first", "second"):
+        site.item(item, title=item, creator="maker")
+    for days, item, user in (
+        (0, "first", "ann"),
+        (0, "second", "ann"),
+        (0, "first", "bob"),
+        (3, "first", "cy"),
+    ):
+        for minutes in (0, 70):
+            site.signal("view", item, user, ago_ms=days * 24 * HOUR_MS + minutes * HOUR_MS // 60)
+    site.signal("view", "first")
+    site.signal("skip", "first", "ann")
+    site.flush()
+    async with running(site) as engine:
+        ledger: Any = await engine.ledger("item", "first", "view")
+        cohort: Any = await engine.ledger("item", "first", "view", cohort="locale:US")
+        creator: Any = await engine.ledger("creator", "maker", "view")
+        past: Any = await engine.ledger("item", "first", "view", at=NOW_MS - 2 * 24 * HOUR_MS)
+        hour: Any = await engine.ledger("item", "first", "view", window="1h")
+        skipped: Any = await engine.ledger("item", "first", "skip")
+        nowhere: Any = await engine.ledger("item", "second", "like")
+    assert [window.users for window in ledger.windows.values()] == [2, 2, 3, 3]
+    assert (ledger.all_time.users, ledger.all_time.users_error, ledger.all_time.users_estimator) == (
+        3,
+        0,
+        "exact",
+    )
+    assert [window.users for window in cohort.windows.values()] == [2, 2, 2, 2]
+    assert creator.windows["24h"].users == 2
+    assert creator.windows["24h"].count == 7
+    assert [window.users for window in past.windows.values()] == [0, 0, 1, 1]
+    assert "users" not in as_json(hour)["all_time"]
+    assert (skipped.windows["24h"].users, skipped.windows["24h"].users_estimator) == (None, None)
+    assert nowhere.windows["24h"].users == 0
+
+
+async def test_users_of_too_much_history_are_not_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distinct, "BLOCKS_MAX", 32)
+    site = Site(tmp_path, small_schema())
+    for days in range(0, 80, 2):
+        site.signal("view", "old", "ann", ago_ms=days * 24 * HOUR_MS)
+    site.flush()
+    async with running(site) as engine:
+        ledger: Any = await engine.ledger("item", "old", "view")
+    assert (ledger.all_time.users, ledger.all_time.users_estimator) == (None, "too_many_rows")
+    assert (ledger.windows["30d"].users, ledger.windows["30d"].users_estimator) == (1, "exact")
 
 
 async def test_small_cohorts_are_refused(tmp_path: Path) -> None:
