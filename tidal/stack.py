@@ -182,10 +182,13 @@ def _status(path: Path) -> Mapping[str, Any]:
 
 
 def log_spec(plan: StackPlan) -> ChildSpec:
-    """The embedded log. Once it has an address it keeps it: everybody else has been told."""
+    """The embedded log. Once it has a port it keeps it: everybody else has been told."""
 
     def command(address: str | None) -> Sequence[str]:
-        return (*_TIDAL, "log", "--data", str(plan.data), "--listen", address or plan.log)
+        # What it announces may be another name for where it listens.
+        host, _, port = plan.log.rpartition(":")
+        port = port if address is None else address.rpartition(":")[2]
+        return (*_TIDAL, "log", "--data", str(plan.data), "--listen", f"{host}:{port}")
 
     return ChildSpec("log", command, LOG_STAGE)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +12,9 @@ from streams.embedded.budget import Budget
 from streams.embedded.commit import GroupCommit
 from streams.embedded.disk_space import DiskSpace
 from streams.embedded.group_service import GroupService
+from streams.embedded.guards import Guards
 from streams.embedded.measures import Measures
-from streams.embedded.metadata import ClusterNamed, MetadataStore, ProducerIdsReserved
+from streams.embedded.metadata import ClusterNamed, Guard, GuardsSet, MetadataStore, ProducerIdsReserved
 from streams.embedded.settings import LogSettings
 from streams.embedded.topics import Topics
 from streams.embedded.transaction_service import TransactionService
@@ -49,7 +51,9 @@ class ProducerIds:
 class Broker:
     """Storage and coordinators of one data folder. Made on the event loop, loaded before anyone connects."""
 
-    def __init__(self, data_dir: Path, settings: LogSettings, commit: GroupCommit) -> None:
+    def __init__(
+        self, data_dir: Path, settings: LogSettings, commit: GroupCommit, guards: Sequence[Guard] = ()
+    ) -> None:
         self.settings = settings
         self.commit = commit
         # Where clients are told to connect.
@@ -68,6 +72,11 @@ class Broker:
         self.topics.load()
         self.producer_ids = ProducerIds(self.store, settings.producer_id_block)
         self.groups = GroupService(settings, self.store)
+        self.guards = Guards(
+            guards, settings.guard_dead_after_ms, self.groups.offsets, self.groups.has_members, now_ms()
+        )
+        if self.store.state.guards != self.guards.guards:
+            self.store.append(GuardsSet(self.guards.guards))
         self.transactions = TransactionService(
             settings, commit, self.store, self.topics, self.producer_ids.take
         )

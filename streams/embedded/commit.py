@@ -17,7 +17,10 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise
 from typing import Protocol
+
+from streams.embedded.measures import SYNC_BOUNDS_S, Histogram
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +70,7 @@ class GroupCommit:
         # Of all logs together; kept by them, read by whoever limits what is taken in.
         self.unsynced_bytes = 0
         self.cycles = 0
-        self.synced_files = 0
-        self.sync_seconds = 0.0
+        self.sync_s = Histogram(SYNC_BOUNDS_S)
 
     def mark(self, target: Syncable) -> None:
         """`target` has something for the next cycle."""
@@ -124,18 +126,23 @@ class GroupCommit:
 
     async def _run_jobs(self, jobs: list[SyncJob]) -> None:
         loop = asyncio.get_running_loop()
-        started = time.perf_counter()
         # Each thread gets every n-th job: one hand-over for each thread, not for each file.
         shares = [jobs[start :: self._threads] for start in range(min(self._threads, len(jobs)))]
-        await asyncio.gather(*(loop.run_in_executor(self._executor, _run_share, share) for share in shares))
+        durations = await asyncio.gather(
+            *(loop.run_in_executor(self._executor, _run_share, share) for share in shares)
+        )
         self.cycles += 1
-        self.synced_files += len(jobs)
-        self.sync_seconds += time.perf_counter() - started
+        for duration_s in chain.from_iterable(durations):
+            self.sync_s.add(duration_s)
 
 
-def _run_share(jobs: list[SyncJob]) -> None:
+def _run_share(jobs: list[SyncJob]) -> list[float]:
+    """Seconds that each job took."""
+    ends = [time.perf_counter()]
     for job in jobs:
         job.run()
+        ends.append(time.perf_counter())
+    return [end - begin for begin, end in pairwise(ends)]
 
 
 def _call(callback: Callable[[], None]) -> None:

@@ -9,18 +9,23 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
 from streams.embedded.broker import Broker
 from streams.embedded.commit import GroupCommit
-from streams.embedded.errors import LogFolderError
+from streams.embedded.errors import ListenError, LogFolderError
 from streams.embedded.housekeeping import Housekeeping
+from streams.embedded.metadata import Guard
 from streams.embedded.security import Security, check_exposure
 from streams.embedded.server import Server
 from streams.embedded.settings import LogSettings
+
+if TYPE_CHECKING:
+    from streams.embedded.metrics import MetricsServer
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +66,8 @@ class EmbeddedLog:
     data_dir: made if missing, locked while the log runs.
     host, port: where to listen; port 0 takes a free one.
     security: certificate and users; without them the log listens on loopback only.
+    guards: groups that retention waits for.
+    metrics: host and port for Prometheus; `metrics_port` tells which, if it was 0.
     advertise: HOST or HOST:PORT that clients are told to connect to, if it is not where the log listens.
     """
 
@@ -73,6 +80,8 @@ class EmbeddedLog:
         *,
         security: Security | None = None,
         advertise: str = "",
+        guards: Sequence[Guard] = (),
+        metrics: tuple[str, int] | None = None,
     ) -> None:
         self.data_dir = Path(data_dir)
         # "localhost" may mean two addresses, and a free port of one need not be free on the other.
@@ -81,6 +90,10 @@ class EmbeddedLog:
         self.settings = settings
         self._security = security
         self._advertise = advertise
+        self._guards = guards
+        self._metrics_address = metrics
+        self.metrics_port = 0
+        self._metrics: MetricsServer | None = None
         self._lock = FolderLock(self.data_dir)
         self._commit: GroupCommit | None = None
         self._broker: Broker | None = None
@@ -110,7 +123,7 @@ class EmbeddedLog:
         self._prepare_folder()
         try:
             self._commit = GroupCommit(self.settings.sync_threads, self.settings.commit_interval_ms)
-            self._broker = Broker(self.data_dir, self.settings, self._commit)
+            self._broker = Broker(self.data_dir, self.settings, self._commit, self._guards)
             await self._broker.transactions.recover()
             await self._commit.barrier()
             self._server = Server(self._broker, self._security)
@@ -118,6 +131,7 @@ class EmbeddedLog:
             self._broker.host, self._broker.port = self._advertised()
             self._housekeeping = Housekeeping(self._broker)
             self._housekeeping.start()
+            await self._start_metrics(self._broker, self._server)
         except BaseException:
             await self.stop()
             raise
@@ -126,8 +140,22 @@ class EmbeddedLog:
             self.data_dir, self._broker.topics.count(), (time.perf_counter() - started) * 1000, self.address,
         )  # fmt: skip
 
+    async def _start_metrics(self, broker: Broker, server: Server) -> None:
+        if self._metrics_address is None:
+            return
+        from streams.embedded.metrics import MetricsServer
+
+        host, port = self._metrics_address
+        self._metrics = MetricsServer(broker, server)
+        try:
+            self.metrics_port = await self._metrics.start(host, port)
+        except OSError as error:
+            raise ListenError(f"metrics at {host}:{port}: {error.strerror or error}") from error
+
     async def stop(self) -> None:
         """Write out what is pending and close; safe to call twice."""
+        if self._metrics is not None:
+            self._metrics.stop()
         if self._housekeeping is not None:
             await self._housekeeping.stop()
         if self._server is not None:
@@ -136,7 +164,7 @@ class EmbeddedLog:
             await self._commit.close()
         if self._broker is not None:
             self._broker.close()
-        self._housekeeping = self._server = self._broker = self._commit = None
+        self._metrics = self._housekeeping = self._server = self._broker = self._commit = None
         self._lock.release()
 
     def _prepare_folder(self) -> None:

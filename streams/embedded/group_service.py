@@ -74,6 +74,10 @@ class GroupService:
     def offsets(self, group: str) -> dict[TopicPartition, CommittedOffset]:
         return self._store.state.offsets.get(group, {})
 
+    def has_members(self, group: str) -> bool:
+        known = self.machine.groups.get(group)
+        return known is not None and bool(known.members)
+
     def delete_offsets(self, group: str, partitions: list[TopicPartition]) -> None:
         self._store.append(OffsetsDeleted(group, partitions))
 

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 
 from streams.embedded.broker import Broker, now_ms
 from streams.embedded.cleaner import Cleaner
-from streams.embedded.partition import PartitionLog
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +43,14 @@ class Housekeeping:
 
     async def _round(self) -> None:
         now = now_ms()
-        for log in list(self._broker.topics):
+        guards, topics = self._broker.guards, self._broker.topics
+        guards.look(now)
+        guards.forget(lambda where: topics.partition(*where) is not None)
+        for log in list(topics):
             log.producers.forget_idle(now - self._broker.settings.producer_age_ms)
             log.roll_if_old(now)
             if log.config.is_deleted:
-                self._broker.topics.move_start(log, retention_start(log, now))
+                topics.move_start(log, guards.retention_start(log, now))
             await asyncio.sleep(0)
         await self._cleaner.run_round(now)
 
@@ -60,17 +62,3 @@ async def _repeat(interval_s: float, action: Callable[[], Awaitable[None]]) -> N
             await action()
         except Exception:
             logger.exception("housekeeping failed; it is tried again in %g s", interval_s)
-
-
-def retention_start(log: PartitionLog, now: int) -> int:
-    """First offset that a partition's retention keeps, always a segment's first."""
-    keep_from = log.start_offset
-    over = log.size() - log.config.retention_bytes
-    for segment in log.segments[:-1]:
-        too_old = 0 <= log.config.retention_ms < now - segment.max_timestamp
-        too_much = log.config.retention_bytes >= 0 and over >= segment.size
-        if not (too_old or too_much) or segment.next_offset > log.last_stable_offset:
-            break
-        over -= segment.size
-        keep_from = segment.next_offset
-    return keep_from

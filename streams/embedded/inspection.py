@@ -14,6 +14,8 @@ import msgspec
 import numpy as np
 
 from streams.embedded.errors import LogFolderError
+from streams.embedded.guards import needed_from
+from streams.embedded.metadata import MetadataState
 from streams.embedded.segment import Snapshot
 from streams.embedded.stored_log import (
     StoredBatch,
@@ -65,6 +67,16 @@ class PartitionFacts(msgspec.Struct, frozen=True):
     segments: list[SegmentFacts]
 
 
+class GuardFacts(msgspec.Struct, frozen=True):
+    """A group that retention waits for. It needs a partition from `offset` on; no time without a commit."""
+
+    topic: str
+    partition: int
+    group: str
+    offset: int
+    committed_ms: int | None
+
+
 class LogFacts(msgspec.Struct, frozen=True):
     """What `inspect` tells. `process` has the log open, None when it is stopped."""
 
@@ -73,6 +85,7 @@ class LogFacts(msgspec.Struct, frozen=True):
     process: int | None
     bytes: int
     partitions: list[PartitionFacts]
+    guards: list[GuardFacts]
     findings: list[Finding]
 
 
@@ -106,7 +119,7 @@ def inspect_log(folder: Path) -> LogFacts:
     ]
     return LogFacts(
         str(log.folder), log.state.cluster_id, log.running_process(),
-        sum(facts.bytes for facts in partitions), partitions, _folder_findings(log),
+        sum(facts.bytes for facts in partitions), partitions, _guard_facts(log.state), _folder_findings(log),
     )  # fmt: skip
 
 
@@ -136,6 +149,19 @@ def _folder_findings(log: StoredLog) -> list[Finding]:
         findings.append(Finding(NOTE, where, torn))
     findings += [Finding(NOTE, str(path), "belongs to no known topic") for path in log.strangers()]
     return findings
+
+
+def _guard_facts(state: MetadataState) -> list[GuardFacts]:
+    facts = []
+    for guard in state.guards:
+        offsets = state.offsets.get(guard.group, {})
+        for topic in state.topics.values():
+            for index in range(topic.partitions):
+                offset = needed_from(guard, offsets, topic.name, index)
+                if offset is not None:
+                    at = offsets.get((topic.name, index))
+                    facts.append(GuardFacts(topic.name, index, guard.group, offset, at.at_ms if at else None))
+    return facts
 
 
 # -- inspect -------------------------------------------------------------------------------------

@@ -9,25 +9,9 @@ from collections.abc import Sequence
 from streams.embedded.codec import APIS
 
 # From an answer out of memory to a long poll.
-REQUEST_BOUNDS_S = (
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-)
+REQUEST_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 # From a drive with a battery to one that is in trouble.
-SYNC_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+SYNC_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 
 class Histogram:
@@ -53,4 +37,3 @@ class Measures:
         self.request_s = {key: Histogram(REQUEST_BOUNDS_S) for key in APIS}
         # Connections that the log refused or closed, by reason.
         self.closed: Counter[str] = Counter()
-        self.logins_failed = 0

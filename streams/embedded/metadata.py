@@ -108,6 +108,19 @@ class ClusterNamed(_Entry, frozen=True):
     cluster_id: str
 
 
+class Guard(msgspec.Struct, frozen=True, array_like=True):
+    """A consumer group that retention waits for; in `topics` even before its first commit."""
+
+    group: str
+    topics: tuple[str, ...] = ()
+
+
+class GuardsSet(_Entry, frozen=True):
+    """For whom the retention of the running log waits; here so that a look into the folder can tell."""
+
+    guards: tuple[Guard, ...]
+
+
 Entry = (
     TopicCreated
     | TopicDeleted
@@ -122,6 +135,7 @@ Entry = (
     | TransactionChanged
     | TransactionForgotten
     | ClusterNamed
+    | GuardsSet
 )
 
 
@@ -130,6 +144,7 @@ class MetadataState:
 
     def __init__(self) -> None:
         self.cluster_id = ""
+        self.guards: tuple[Guard, ...] = ()
         self.topics: dict[str, TopicCreated] = {}
         self.deleted: dict[tuple[str, int], TopicCreated] = {}
         self.starts: dict[TopicPartition, int] = {}
@@ -178,6 +193,8 @@ class MetadataState:
                 self.transactions.pop(transactional_id, None)
             case ClusterNamed(cluster_id):
                 self.cluster_id = cluster_id
+            case GuardsSet(guards):
+                self.guards = guards
 
     def _delete_topic(self, name: str) -> None:
         topic = self.topics.pop(name, None)
@@ -193,6 +210,7 @@ class MetadataState:
     def entries(self) -> Iterator[Entry]:
         """Entries that make this state from nothing."""
         yield ClusterNamed(self.cluster_id)
+        yield GuardsSet(self.guards)
         yield ProducerIdsReserved(self.next_producer_id)
         for topic in self.deleted.values():
             yield topic

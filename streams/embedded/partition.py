@@ -100,6 +100,8 @@ class PartitionLog:
         self.config = config
         self.waiters: dict[Callable[[], None], None] = {}
         self.retired = False
+        # Since the start, for metrics.
+        self.appended_records = self.appended_bytes = 0
         self._settings = settings
         self._commit = commit
         self._open_files = open_files
@@ -192,6 +194,8 @@ class PartitionLog:
         stamped = header._replace(base_offset=segment.next_offset)
         batch.stamp(buffer, segment.next_offset)
         segment.append(buffer, stamped)
+        self.appended_records += header.record_count
+        self.appended_bytes += header.size
         self._commit.unsynced_bytes += header.size
         self._unsnapshotted += header.size
         self._commit.mark(self)

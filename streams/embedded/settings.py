@@ -23,6 +23,9 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     # Kafka's own default for topics that set nothing else.
     retention_ms: int = 7 * 24 * 3600 * 1000
     retention_bytes: int = -1
+    # A group that retention waits for and that has had no member for this long is waited for no more;
+    # 0 = it is waited for until somebody says otherwise.
+    guard_dead_after_ms: int = 0
     # A reader that is slower than this may miss a delete in a compacted topic; Kafka's default.
     delete_retention_ms: int = 24 * 3600 * 1000
     # Compact when at least half of the closed bytes are new since the last time: write amplification <= 2.

@@ -60,12 +60,12 @@ async def test_every_acknowledgement_had_a_sync_of_its_own(log: EmbeddedLog, syn
     await sender.start()
     assert log._commit is not None
     await sender.send_and_wait("events", b"first")
-    before, files_before = syncs.total, log._commit.synced_files
+    before, files_before = syncs.total, sum(log._commit.sync_s.counts)
     for _ in range(RECORDS):
         count = syncs.total
         await sender.send_and_wait("events", b"v")
         assert syncs.total > count
-    assert syncs.total - before == log._commit.synced_files - files_before == RECORDS
+    assert syncs.total - before == sum(log._commit.sync_s.counts) - files_before == RECORDS
     await sender.stop()
 
 

@@ -1,48 +1,39 @@
-"""`tidal log`: the embedded log alone, and a look into its folder."""
+"""`tidal log`: the embedded log alone; its sub-commands look into its folder, make users and move away."""
 
 from __future__ import annotations
 
-import base64
-import sys
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
+from schemas.settings import LogSettings, Settings
+from streams.topics import BY_ITEM, SIGNALS
 from tidal.child_process import announce_ready, die_with_parent
-from tidal.cli.addresses import Address, parse_address
+from tidal.cli import log_folder, log_user
+from tidal.cli.addresses import parse_address
 from tidal.cli.child_options import ParentOption, ReadyFileOption
-from tidal.cli.failure import FAILED, CommandError, UsageError
-from tidal.cli.output import print_json, print_table, say
+from tidal.cli.failure import CommandError, UsageError
+from tidal.cli.output import say
+from tidal.cli.settings import effective_settings
 from tidal.cli.signals import StopSignal
 from tidal.cli.structured_logs import configure_logs
 
 if TYPE_CHECKING:
-    from streams.embedded.dump import DumpedRecord
-    from streams.embedded.inspection import Finding, LogFacts
+    from streams.embedded import EmbeddedLog, Security
+    from streams.embedded.metadata import Guard
 
 EXAMPLE = "Example:  [bold]tidal log --data ./data --listen 127.0.0.1:9092[/bold]"
-INSPECT_EXAMPLE = "Example:  [bold]tidal log inspect ./data --json[/bold]"
-VERIFY_EXAMPLE = "Example:  [bold]tidal log verify ./data[/bold]"
-DUMP_EXAMPLE = (
-    "Example:  [bold]tidal log dump signals --data ./data --partition 0 --from 100 --limit 10[/bold]"
-)
-
-FolderArgument = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Data folder; of a stopped log, or of one that runs.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+APP = "app"
+"""Stands for the workers' own group among the guards."""
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group; without a sub-command it runs the log."""
     group = typer.Typer(invoke_without_command=True, epilog=EXAMPLE)
     group.callback()(log)
-    group.command("inspect", epilog=INSPECT_EXAMPLE)(inspect)
-    group.command("verify", epilog=VERIFY_EXAMPLE)(verify)
-    group.command("dump", epilog=DUMP_EXAMPLE)(dump)
+    log_folder.register(group)
+    log_user.register(group)
     app.add_typer(group, name="log", epilog=EXAMPLE)
 
 
@@ -52,8 +43,27 @@ def log(
         Path | None, typer.Option("--data", metavar="DIR", help="Data folder; the log lives in DIR/log.")
     ] = None,
     listen: Annotated[
-        str, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
-    ] = "127.0.0.1:9092",
+        str | None,
+        typer.Option("--listen", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one."),
+    ] = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option("--advertise", metavar="HOST[:PORT]", help="Where clients are told to connect."),
+    ] = None,
+    certificate: Annotated[
+        str | None,
+        typer.Option("--certificate", metavar="FILE", help="PEM with its chain; needed beyond this machine."),
+    ] = None,
+    private_key: Annotated[
+        str | None, typer.Option("--private-key", metavar="FILE", help="PEM, the certificate's key.")
+    ] = None,
+    users: Annotated[
+        str | None,
+        typer.Option("--users", metavar="FILE", help="Who may log in; lines of `tidal log user`."),
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics there.")
+    ] = None,
     ready_file: ReadyFileOption = None,
     parent: ParentOption = None,
 ) -> None:
@@ -65,150 +75,98 @@ def log(
     import uvloop
 
     die_with_parent(parent)
+    settings = effective_settings(
+        {
+            "log": {
+                "listen": listen, "advertise": advertise, "certificate_file": certificate,
+                "private_key_file": private_key, "users_file": users, "metrics": metrics,
+            }
+        }
+    )  # fmt: skip
     configure_logs("log")
-    raise typer.Exit(uvloop.run(_serve(data / "log", parse_address(listen, "--listen"), ready_file)))
+    raise typer.Exit(uvloop.run(_serve(data / "log", settings, ready_file)))
 
 
-def inspect(folder: FolderArgument, json: JsonOption = False) -> None:
-    """Topics, segments, sizes, first and last offsets and times, torn tails; changes nothing."""
-    from streams.embedded.inspection import inspect_log
-
-    facts = inspect_log(folder)
-    if json:
-        print_json(facts)
-        return
-    state = f"process {facts.process} has it open" if facts.process is not None else "stopped"
-    say(f"{facts.folder}: {len(facts.partitions)} partitions, {facts.bytes:,} bytes, {state}")
-    columns = [
-        "topic", "partition", "segment", "bytes", "first offset", "next offset", "first time", "last time",
-        "torn bytes",
-    ]  # fmt: skip
-    print_table("", columns, _segment_rows(facts))
-    _say_findings(facts.findings)
-
-
-def verify(folder: FolderArgument, json: JsonOption = False) -> None:
-    """Read everything: every checksum, every index, every offset; fails when something is damaged."""
-    from streams.embedded.inspection import verify_log
-
-    result = verify_log(folder)
-    if json:
-        print_json({**msgspec.to_builtins(result), "is_sound": result.is_sound})
-    else:
-        _say_findings(result.findings)
-        state = "sound" if result.is_sound else "DAMAGED"
-        sys.stdout.write(
-            f"{result.folder}: {state}; {result.partitions:,} partitions, "
-            f"{result.segments:,} segments, {result.batches:,} batches, {result.records:,} records, "
-            f"{result.bytes:,} bytes read\n"
-        )
-    if not result.is_sound:
-        raise typer.Exit(FAILED)
-
-
-def dump(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Name of the topic.")],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Data folder.")],
-    partition: Annotated[int | None, typer.Option("--partition", min=0, help="Only this partition.")] = None,
-    from_offset: Annotated[int, typer.Option("--from", min=0, help="Begin at this offset.")] = 0,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="End after as many records.")] = None,
-    json: JsonOption = False,
-) -> None:
-    """Print the records of a topic as they lie on the disk, one line each, transaction markers too."""
-    from streams.embedded.dump import dump_topic
-
-    show = _as_json if json else _as_text
-    for record in islice(dump_topic(data, topic, partition, from_offset), limit):
-        sys.stdout.write(show(record) + "\n")
-
-
-def _segment_rows(facts: LogFacts) -> list[list[Any]]:
-    return [
-        [
-            partition.topic, partition.partition, segment.file, segment.bytes,
-            max(segment.base_offset, partition.start_offset), segment.next_offset,
-            _time(segment.first_time_ms), _time(segment.last_time_ms), segment.torn_bytes,
-        ]
-        for partition in facts.partitions
-        for segment in partition.segments
-    ]  # fmt: skip
-
-
-def _time(at_ms: int | None) -> str | None:
-    """UTC with milliseconds; a number where no calendar reaches."""
-    from datetime import UTC, datetime, timedelta
-
-    if at_ms is None:
-        return None
-    try:
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)
-    except OverflowError:
-        return f"{at_ms} ms"
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _say_findings(findings: list[Finding]) -> None:
-    for finding in findings:
-        say(f"{finding.severity}: {finding.where}: {finding.what}")
-
-
-def _as_text(record: DumpedRecord) -> str:
-    parts = [str(record.partition), str(record.offset), str(_time(record.timestamp_ms)), record.kind]
-    if record.kind == "record":
-        parts += [_text(record.key), _text(record.value)]
-        parts += [f"{name}={_text(content)}" for name, content in record.headers]
-    return "\t".join(parts)
-
-
-def _text(content: bytes | None) -> str:
-    if content is None:
-        return "null"
-    try:
-        return msgspec.json.encode(content.decode()).decode()
-    except UnicodeDecodeError:
-        return "0x" + content.hex()
-
-
-def _as_json(record: DumpedRecord) -> str:
-    line: dict[str, Any] = {
-        "partition": record.partition, "offset": record.offset, "time_ms": record.timestamp_ms,
-        "kind": record.kind,
-    }  # fmt: skip
-    if record.producer_id >= 0:
-        line["producer_id"] = record.producer_id
-    if record.kind == "record":
-        line |= _json_field("key", record.key) | _json_field("value", record.value)
-        line["headers"] = [
-            {"name": name, **_json_field("value", content)} for name, content in record.headers
-        ]
-    return msgspec.json.encode(line).decode()
-
-
-def _json_field(name: str, content: bytes | None) -> dict[str, str | None]:
-    """Text as it is, other bytes in base64 under a name that says so."""
-    try:
-        return {name: content.decode() if content is not None else None}
-    except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(content or b"").decode()}
-
-
-async def _serve(folder: Path, address: Address, ready_file: Path | None) -> int:
-    from streams.embedded.embedded_log import EmbeddedLog
-    from streams.embedded.errors import LogFolderError
+async def _serve(folder: Path, settings: Settings, ready_file: Path | None) -> int:
+    from streams.embedded import EmbeddedLogError, LogFolderError
 
     stop = StopSignal()
-    server = EmbeddedLog(folder, address.host, address.port)
     try:
+        server = log_of(folder, settings)
         await server.start()
     except LogFolderError as error:
         raise CommandError(str(error), where="--data") from error
+    except EmbeddedLogError as error:
+        raise CommandError(str(error), where="tidal log") from error
     except OSError as error:
         raise CommandError(
-            f"cannot listen: {error.strerror or error}", where=f"--listen {address}"
+            f"cannot listen: {error.strerror or error}", where=f"--listen {settings.log.listen}"
         ) from error
     try:
+        if server.metrics_port:
+            say(f"metrics at http://{parse_address(settings.log.metrics, '--metrics').host}:"
+                f"{server.metrics_port}/metrics")  # fmt: skip
         announce_ready(ready_file, server.address)
         await stop.wait()
     finally:
         await server.stop()
     return stop.exit_code
+
+
+def log_of(folder: Path, settings: Settings) -> EmbeddedLog:
+    """The log that these settings describe, not started. Raises UsageError, UsersError."""
+    from streams.embedded import EmbeddedLog
+    from streams.embedded import LogSettings as Numbers
+
+    address = parse_address(settings.log.listen, "--listen")
+    metrics = parse_address(settings.log.metrics, "--metrics") if settings.log.metrics else None
+    return EmbeddedLog(
+        folder,
+        address.host,
+        address.port,
+        Numbers(
+            segment_bytes=settings.log.segment_bytes,
+            commit_interval_ms=settings.log.commit_interval_ms,
+            guard_dead_after_ms=round(settings.log.guard_dead_after_s * 1000),
+        ),
+        security=_security(settings.log),
+        advertise=settings.log.advertise,
+        guards=guards_of(settings),
+        metrics=metrics,
+    )
+
+
+def guards_of(settings: Settings) -> tuple[Guard, ...]:
+    """The groups that retention waits for; the workers' own needs its topics from their first record on."""
+    from streams.embedded.metadata import Guard
+
+    names = dict.fromkeys(name.strip() for name in settings.log.guard_groups.split(",") if name.strip())
+    return tuple(
+        Guard(settings.topics.app, (SIGNALS, BY_ITEM)) if name == APP else Guard(name) for name in names
+    )
+
+
+def _security(settings: LogSettings) -> Security | None:
+    from streams.embedded import Security
+    from streams.embedded.users import parse_users, read_users
+
+    given = {
+        "log.certificate_file": settings.certificate_file,
+        "log.private_key_file": settings.private_key_file,
+        "log.users_file": settings.users_file or settings.users,
+    }
+    missing = [name for name, value in given.items() if not value]
+    if len(missing) == len(given):
+        return None
+    if missing:
+        raise UsageError(
+            f"a login needs a certificate, its key and users; {' and '.join(missing)} is not set",
+            where="tidal log",
+            do="set all three or none, see `tidal log --help`",
+        )
+    users = (
+        read_users(Path(settings.users_file))
+        if settings.users_file
+        else parse_users(settings.users.split(), "log.users")
+    )
+    return Security(Path(settings.certificate_file), Path(settings.private_key_file), users)
