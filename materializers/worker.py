@@ -24,6 +24,7 @@ import uvloop
 
 from materializers.interner import Interner
 from materializers.materializer import Scope, TableSpec
+from materializers.refold.swapper import Swapper
 from materializers.registry import MaterializerRegistry, default_registry
 from materializers.shards.card_feed import CardFeed, open_cards
 from materializers.shards.context import WorkerContext
@@ -171,6 +172,7 @@ class Worker:
             settings.owner,
             clock=self._clock,
         )
+        self._swapper = Swapper(self._folder, self._owner)
 
     async def run(self, on_ready: Callable[[], None] | None = None) -> None:
         """Run until ``stop``.
@@ -190,6 +192,7 @@ class Worker:
         stop = asyncio.create_task(self._stop.wait())
         failed = asyncio.create_task(self._owner.failed())
         steps = [asyncio.create_task(each.run()) for each in self._steps.values()]
+        steps.append(asyncio.create_task(self._swapper.run()))
         try:
             await app.start()
             if on_ready is not None:
@@ -295,6 +298,7 @@ class Worker:
                 "profiles": len(context.profiles),
             },
             "cards": self._card_feed.cards,
+            "rebuilding": {str(partition): views for partition, views in self._swapper.held.items()},
             "cpu_s_by_stage": {stage: round(spent, 3) for stage, spent in self._clock.seconds.items()},
             "cpu_s_by_thread": cpu_by_thread(),
             "process_cpu_s": round(time.process_time(), 2),

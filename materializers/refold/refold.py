@@ -361,7 +361,7 @@ class Refold:
 
 
 def _tables(registry: MaterializerRegistry) -> list[TableSpec]:
-    """The folded views' tables, and all that shards read or write whoever wants them; the rest stays empty."""
+    """The folded views' tables, and all that shards read or write, whoever wants them."""
     views = [
         spec for each in (default_registry(), registry) for scope in Scope for spec in each.tables(scope)
     ]

@@ -17,6 +17,12 @@ OWNERSHIP_SECTION: Final = "ownership"
 """Payload: ``OwnershipChange``. The partition's rows were replaced as a whole: read its tables anew."""
 
 
+REPLACED_SECTION: Final = "replaced"
+"""No payload. Rows of the partition were replaced by others, as by a rebuild: to readers the same as a new
+owner.
+"""
+
+
 class OwnershipChange(msgspec.Struct, frozen=True, array_like=True):
     """A worker acquired a partition (its rows are complete from here on) or let it go.
 

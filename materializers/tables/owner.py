@@ -28,6 +28,7 @@ from materializers.tables.errors import AcquisitionStoppedError, CheckpointAbort
 from materializers.tables.feed import (
     CHANGES_TABLE,
     OWNERSHIP_SECTION,
+    REPLACED_SECTION,
     Change,
     OwnershipChange,
     Section,
@@ -225,6 +226,7 @@ class TableOwner:
         return {
             "ready": state.ready,
             "lost": state.lost_s is not None,
+            "held": state.held,
             "generation": state.ownership.generation,
             "bytes_uncheckpointed": state.row_bytes,
             "events_unflushed": state.events_unflushed,
@@ -276,7 +278,7 @@ class TableOwner:
         hole again is a real one (retention, compaction, a transaction's marker).
         """
         state = self._partitions.get(partition)
-        if state is None or not state.ready:
+        if state is None or not state.ready or state.held:
             return None
         applied = state.shards[self._scope_of[topic]].applied(topic) if after is None else after
         if first_offset > applied + 1 and state.gap.get(topic) != (applied, first_offset):
@@ -287,11 +289,11 @@ class TableOwner:
 
     def states(self) -> list[PartitionState]:
         """The partitions whose records are being folded."""
-        return [state for state in self._partitions.values() if state.ready]
+        return [state for state in self._partitions.values() if state.ready and not state.held]
 
     def current(self, state: PartitionState) -> bool:
         """Whether ``state`` is still the partition's: ask after every await."""
-        return state.ready and self._partitions.get(state.partition) is state
+        return state.ready and not state.held and self._partitions.get(state.partition) is state
 
     async def room(self) -> None:
         """Return when another batch may be folded."""
@@ -440,6 +442,77 @@ class TableOwner:
     def _put_ownership(self, batch: Any, partition: int, ownership: Ownership) -> None:
         self._database.put(batch, META_TABLE, partition, OWNERSHIP_KEY, encode(ownership))
 
+    # -- replacing rows -----------------------------------------------------------------------------
+
+    @property
+    def flush_number(self) -> int:
+        """Of the last flush."""
+        return self._database.flush_number
+
+    def owns(self, state: PartitionState) -> bool:
+        """Whether ``state`` is still the partition's, held or not."""
+        return state.ready and self._partitions.get(state.partition) is state
+
+    async def hold(self, partition: int, generation: int) -> PartitionState | None:
+        """Stop folding a partition, with everything that was folded of it on the disk; ``release`` goes on.
+
+        None if it is not ours in this generation.
+        """
+        async with self._flush_lock, self.forward_gate:
+            await self._forwards.delivered()
+            state = self._partitions.get(partition)
+            if state is None or not self.current(state) or state.ownership.generation != generation:
+                return None
+            self._flush_now([state])
+            state.held = True
+            return state
+
+    async def replace_rows(self, state: PartitionState, rows: Mapping[str, Mapping[bytes, bytes]]) -> int:
+        """Let tables of a held partition hold ``rows`` and no others; the number of rows that vanished.
+
+        One write batch: a crash leaves the old rows or the new ones. All of them go into the next checkpoint,
+        so that the changelog says the same, and readers are told to read the partition anew.
+
+        Raises:
+            PartitionLostError: the partition is not ours any more.
+        """
+        vanished = await self._in_thread(self._missing_in, state.partition, rows)
+        async with self._flush_lock:
+            if not self.owns(state):
+                raise PartitionLostError(f"partition {state.partition}: moved while its rows were replaced")
+            self._replace_now(state, {table: {**vanished[table], **new} for table, new in rows.items()})
+        state.shards = await self._restored_shards(state.partition)
+        return sum(map(len, vanished.values()))
+
+    async def release(self, state: PartitionState) -> None:
+        """Fold a held partition on from where it stands."""
+        state.held = False
+        if self.owns(state):
+            await self._resume(state)
+
+    def _missing_in(
+        self, partition: int, rows: Mapping[str, Mapping[bytes, bytes]]
+    ) -> dict[str, dict[bytes, bytes | None]]:
+        """The keys of each table that ``rows`` lacks."""
+        return {
+            table: {key: None for key, _ in self._database.scan(table, partition) if key not in new}
+            for table, new in rows.items()
+        }
+
+    def _replace_now(self, state: PartitionState, rows: dict[str, dict[bytes, bytes | None]]) -> None:
+        batch = self._database.begin_flush()
+        flush = self._database.flush_number
+        writer = PartitionWriter(self._database, batch, state.partition)
+        writer.rows = rows
+        writer.feed(REPLACED_SECTION, b"")
+        writer.finish()
+        put_pending(self._database, batch, state.partition, flush, rows, [])
+        self._write_feed(batch, flush, writer.sections)
+        self._database.write(batch)
+        state.merge_rows(rows)
+        state.mark_flushed(flush)
+        self._check_room()
+
     # -- acquire ------------------------------------------------------------------------------------
 
     async def _acquire_until(self, partition: int, epoch: int, before: asyncio.Future[None] | None) -> None:
@@ -499,11 +572,7 @@ class TableOwner:
         return await self._load(partition, writer, log)
 
     async def _load(self, partition: int, writer: ChangelogWriter, log: Ownership | None) -> PartitionState:
-        reader = self._database.rows(partition)
-        shards = self._shards_of(partition)
-        for scope, shard in shards.items():
-            shard.restore(reader, decode_shard(self._database.get(META_TABLE, partition, scope.encode())))
-            await asyncio.sleep(0)
+        shards = await self._restored_shards(partition)
         rows, letters = read_pending(self._database, partition)
         ownership = Ownership(
             lineage=log.lineage if log else "",
@@ -519,6 +588,15 @@ class TableOwner:
             letters=letters,
             flushed=self._database.flush_number,
         )
+
+    async def _restored_shards(self, partition: int) -> Mapping[Scope, Shard]:
+        """The partition's shards as its rows on the disk say."""
+        reader = self._database.rows(partition)
+        shards = self._shards_of(partition)
+        for scope, shard in shards.items():
+            shard.restore(reader, decode_shard(self._database.get(META_TABLE, partition, scope.encode())))
+            await asyncio.sleep(0)
+        return shards
 
     async def _claim(self, state: PartitionState) -> None:
         """The first checkpoint of an owner: from here on its generation and lineage are in the changelog."""

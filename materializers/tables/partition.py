@@ -54,7 +54,7 @@ class PartitionState:
     """What a worker holds of one partition. Used on the event loop only.
 
     Attributes:
-        ready: records may be folded.
+        ready: records may be folded, unless it is held: its rows are being replaced.
         lost_s: monotonic time at which its writer turned out to be fenced; None while it is not.
         rows, letters: flushed, in no checkpoint yet. row_bytes: of their values, each counted at each flush.
         flushed: number of the last flush that ``rows`` contain.
@@ -68,6 +68,7 @@ class PartitionState:
     writer: ChangelogWriter
     ownership: Ownership
     ready: bool = False
+    held: bool = False
     lost_s: float | None = None
     rows: Rows = field(default_factory=dict)
     row_bytes: int = 0

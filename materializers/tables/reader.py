@@ -20,6 +20,7 @@ from materializers.materializer import Scope
 from materializers.tables.errors import TablesUnreadableError
 from materializers.tables.feed import (
     OWNERSHIP_SECTION,
+    REPLACED_SECTION,
     Change,
     OwnershipChange,
     Section,
@@ -104,14 +105,19 @@ class TableReader:
     def changes(self) -> list[Change]:
         """What changed since the last call, as of the last ``catch_up``, each worker's flushes in order.
 
-        A partition with a new owner, or whose owner's feed has a hole, has one section ``ownership`` and no
-        other: its rows must be read anew, and they contain everything.
+        A partition with a new owner, whose owner's feed has a hole, or whose rows were replaced, has one
+        section ``ownership`` and no other: its rows must be read anew, and they contain everything.
         """
         drained = {name: self._drain(name) for name in self._workers}
+        replaced = {
+            (name, partition) for name, flushes in drained.items() for partition in _replaced(flushes)
+        }
         moved = {
             partition: owner
             for partition, owner in self._owners.items()
-            if self._announced.get(partition) != owner or owner.worker in self._lost_feed
+            if self._announced.get(partition) != owner
+            or owner.worker in self._lost_feed
+            or (owner.worker, partition) in replaced
         }
         self._lost_feed.clear()
         self._announced = dict(self._owners)
@@ -210,6 +216,16 @@ class TableReader:
         return found
 
 
+def _replaced(flushes: Sequence[Change]) -> set[int]:
+    """The partitions whose rows were replaced by others."""
+    return {
+        section.partition
+        for flush in flushes
+        for section in flush.sections
+        if section.name == REPLACED_SECTION
+    }
+
+
 def _moves(moved: Mapping[int, _Owner]) -> Change:
     sections = [
         Section(
@@ -224,6 +240,6 @@ def _only(change: Change, partitions: set[int]) -> Change:
     kept = [
         section
         for section in change.sections
-        if section.partition in partitions and section.name != OWNERSHIP_SECTION
+        if section.partition in partitions and section.name not in (OWNERSHIP_SECTION, REPLACED_SECTION)
     ]
     return Change(change.sequence, change.written_ms, kept)
