@@ -7,7 +7,7 @@ from typing import Any, Final
 from materializers.materializer import RowReader, RowWriter, TableSpec
 from materializers.tables.pending import Letter
 from schemas.errors import RecordError
-from schemas.records.dead_letter import dead_letter, letter_from_headers, letter_headers
+from schemas.records.dead_letter import dead_letter, letter_headers
 
 REJECT_COUNTS_TABLE: Final = TableSpec("reject_counts", "reason -> count u64 BE", bloom=False)
 
@@ -26,9 +26,7 @@ class Rejects:
 
     def refuse(self, record: Any, event: int | None, error: RecordError, raw: bytes) -> None:
         """``record`` is the log's record; ``raw`` what a fix would send again."""
-        letter = dead_letter(
-            error, record.topic, record.partition, record.offset, _first_seen_ms(record), event
-        )
+        letter = dead_letter(error, record, event)
         self._letters.append(Letter(record.key, raw, letter_headers(letter)))
         self.count(error.code)
 
@@ -49,14 +47,3 @@ class Rejects:
         self._counts = {
             key.decode(): int.from_bytes(value, "big") for key, value in reader.scan(REJECT_COUNTS_TABLE.name)
         }
-
-
-def _first_seen_ms(record: Any) -> int:
-    """Of a record that was sent again after a fix and is refused again: when it was first refused."""
-    if record.headers:
-        try:
-            return letter_from_headers(record.headers).first_seen_ms
-        except RecordError:  # other headers: it was never refused
-            pass
-    timestamp_ms: int = record.timestamp
-    return timestamp_ms

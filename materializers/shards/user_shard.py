@@ -26,6 +26,7 @@ from materializers.shards.events import Events, concatenate, no_events
 from materializers.shards.forwarding import Forward
 from materializers.shards.interning import intern_all, intern_events
 from materializers.shards.parking import PARKED_TABLE, Parking
+from materializers.shards.redriven import REDRIVEN_TABLE, Redriven
 from materializers.shards.rejects import REJECT_COUNTS_TABLE, Rejects
 from materializers.shards.user_profiles import (
     USER_IDS_TABLE,
@@ -60,6 +61,7 @@ USER_SHARD_TABLES: Final[tuple[TableSpec, ...]] = (
     PARKED_TABLE,
     CARD_POSITIONS_TABLE,
     REJECT_COUNTS_TABLE,
+    REDRIVEN_TABLE,
     USER_PROFILES_TABLE,
     USER_IDS_TABLE,
 )
@@ -101,6 +103,7 @@ class UserShard:
         self._rejects = rejects
         self._views = context.build_views(Scope.USER, partition, self._rows)
         self._dedup = DedupHorizon(schema.limits.dedup_generation_ms)
+        self.redriven = Redriven(rows)
         self._parking = Parking(schema, context.items, context.users)
         self._profiles = UserProfiles(context.users, context.profiles)
         signals = schema.signal_list
@@ -165,6 +168,7 @@ class UserShard:
             view.checkpoint(writer)
         self._erasures.flush(writer)
         self._dedup.flush(writer)
+        self.redriven.flush(writer)
         self._parking.flush(writer)
         self._card_history.flush(writer)
         self._profiles.flush(writer)
@@ -206,7 +210,7 @@ class UserShard:
                 self._read_profile(records[at], found.moves)
             elif kind == REROUTED_TYPE:
                 self._read_rerouted(records[at], found.rerouted)
-            else:
+            elif self.redriven.admits(records[at]):
                 continue
             special.add(at)
         if special:

@@ -20,6 +20,7 @@ from materializers.shards.dedup import digests_of
 from materializers.shards.events import Events, concatenate, join
 from materializers.shards.forwarding import Forward
 from materializers.shards.interning import intern_events
+from materializers.shards.redriven import first_seen, starts_of_repeats
 from schemas.errors import RecordError
 from schemas.records.columnar import encode_columnar
 from schemas.records.decode import decode_records
@@ -69,17 +70,24 @@ class _Plain(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Consecutive records, none perhaps, and the forget record that ends them."""
+    """Consecutive records, none perhaps, and the forget record that ends them if one does."""
 
     records: Records
     forget: LogRecord | None
 
 
-def split_at_forgets(records: Records) -> list[_Run]:
-    """All records in order, at least one run."""
+def split_runs(records: Records) -> list[_Run]:
+    """All records in order, at least one run.
+
+    A run ends with a forget record, and before a dead letter that comes a second time.
+    """
     runs: list[_Run] = []
     start = 0
+    repeats = set(starts_of_repeats(records))
     for at in sorted(records.headers):
+        if at in repeats and at > start:
+            runs.append(_Run(records.part(start, at), None))
+            start = at
         if record_type(records.headers[at]) == FORGET_TYPE:
             runs.append(_Run(records.part(start, at), records[at]))
             start = at + 1
@@ -94,7 +102,7 @@ def fold_users(context: WorkerContext, given: Sequence[tuple[UserShard, Records]
     What has to be forwarded is packed, and sent by the forwarder's ``send``. A user is forgotten between the
     events before and those after.
     """
-    runs = [split_at_forgets(records) for _, records in given]
+    runs = [split_runs(records) for _, records in given]
     if all(len(run) == 1 and run[0].forget is None for run in runs):
         return _fold(context, given)
     counts = [0] * len(given)
@@ -153,7 +161,7 @@ def _decode(context: WorkerContext, shards: Sequence[UserShard], plain: _Plain) 
     timestamps = np.concatenate([part.timestamp for part in plain.parts])
     offsets = np.concatenate([part.offset for part in plain.parts])
     values = [value or b"" for part in plain.parts for value in part.value]
-    decoded = decode_records(values, timestamps, context.schema)
+    decoded = decode_records(values, timestamps, context.schema, first_seen(plain.parts, timestamps))
     context.clock.lap("user: decode")
     for reject in decoded.rejects:
         index, record = plain.record(reject.record)
@@ -169,7 +177,10 @@ def _decode(context: WorkerContext, shards: Sequence[UserShard], plain: _Plain) 
     )
     context.clock.lap("user: intern")
     of_record = decoded.record if kept is None else decoded.record[kept]
-    return _Portions(events, np.searchsorted(of_record, plain.ends).tolist())
+    portions = _Portions(events, np.searchsorted(of_record, plain.ends).tolist())
+    for index, shard in enumerate(shards):
+        shard.redriven.accepted(events.offset[portions.span(index)])
+    return portions
 
 
 def _send_away(context: WorkerContext, shards: Sequence[UserShard], portions: _Portions) -> _Portions:

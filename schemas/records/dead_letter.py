@@ -2,22 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
 
 import msgspec
 
 from schemas.errors import RecordError
+from schemas.records.profile_record import record_type
 
 _PREFIX: Final = "tidal-"
 _REASON_BYTES_MAX: Final = 1_024  # a reason may quote the value; brokers bound the size of headers
+
+
+class RefusedRecord(Protocol):
+    """What is needed of a consumed record. ``timestamp`` in ms."""
+
+    @property
+    def topic(self) -> str: ...
+
+    @property
+    def partition(self) -> int: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def timestamp(self) -> int: ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """A place in the log: a record, or (``event`` not None) one event of it."""
+
+    topic: str
+    partition: int
+    offset: int
+    event: int | None = None
+
+    def __str__(self) -> str:
+        """``topic/partition/offset`` or ``topic/partition/offset/event``."""
+        parts = (self.topic, self.partition, self.offset, *(() if self.event is None else (self.event,)))
+        return "/".join(map(str, parts))
+
+    @classmethod
+    def parse(cls, text: str) -> Origin:
+        """The inverse of ``str``; raises ValueError."""
+        topic, *numbers = text.split("/")
+        if len(numbers) not in (2, 3):
+            raise ValueError(f"{text!r} is no topic/partition/offset")
+        return cls(topic, *map(int, numbers))
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """Where a refused record (or one event of it) was acknowledged, and why it was refused.
 
     ``event`` is the index of the event in its record, None = the whole record; ``path`` the field;
-    ``first_seen_ms`` the time of the original record: a redriven one that fails again keeps it.
+    ``first_seen_ms`` the time of the original record: a redriven one that fails again keeps it, and names in
+    ``first`` what was refused first. ``record_type`` is what the engine's own records are (``profile`` …),
+    empty for those of others.
     """
 
     topic: str
@@ -28,22 +72,48 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     reason: str
     first_seen_ms: int
+    first: Origin | None = None
+    record_type: str = ""
+
+    @property
+    def root(self) -> Origin:
+        """What was refused first: the identity of these bytes, however often they are sent again."""
+        return self.first or Origin(self.topic, self.partition, self.offset, self.event)
 
 
-def dead_letter(
-    error: RecordError, topic: str, partition: int, offset: int, first_seen_ms: int, event: int | None = None
-) -> DeadLetter:
-    """The dead letter for a record that was refused with ``error``."""
+def dead_letter(error: RecordError, record: RefusedRecord, event: int | None = None) -> DeadLetter:
+    """The dead letter for a record (one event of it) that was refused with ``error``.
+
+    A record that carries a letter's headers is that letter sent again: the new one names the first.
+    """
+    before = letter_of(record.headers)
     return DeadLetter(
-        topic=topic,
-        partition=partition,
-        offset=offset,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
         event=event,
         code=error.code,
         path=error.path,
         reason=error.message,
-        first_seen_ms=first_seen_ms,
+        first_seen_ms=record.timestamp if before is None else before.first_seen_ms,
+        first=None if before is None else _of_event(before.root, event),
+        record_type=record_type(record.headers).decode(errors="replace"),
     )
+
+
+def _of_event(root: Origin, event: int | None) -> Origin:
+    """The identity of one event of a record that was sent again whole."""
+    return root if event is None else Origin(root.topic, root.partition, root.offset, event)
+
+
+def letter_of(headers: Iterable[tuple[str, bytes | None]] | None) -> DeadLetter | None:
+    """The letter that a record carries in its headers; None for one that never was a dead letter."""
+    if not headers:
+        return None
+    try:
+        return letter_from_headers(headers)
+    except RecordError:
+        return None
 
 
 def letter_headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
@@ -57,6 +127,8 @@ def letter_headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
         "path": letter.path,
         "reason": letter.reason,
         "first-seen": str(letter.first_seen_ms),
+        "first": "" if letter.first is None else str(letter.first),
+        "record-type": letter.record_type,
     }
     return [(_PREFIX + name, _bounded(text)) for name, text in texts.items()]
 
@@ -82,6 +154,8 @@ def letter_from_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> D
             path=texts.get("path", ""),
             reason=texts["reason"],
             first_seen_ms=int(texts["first-seen"]),
+            first=Origin.parse(texts["first"]) if texts.get("first") else None,
+            record_type=texts.get("record-type", ""),
         )
     except KeyError as error:
         name = _PREFIX + str(error.args[0])

@@ -57,18 +57,22 @@ class _Part(NamedTuple):
     position: I64
 
 
-def decode_records(values: Sequence[bytes], timestamps_ms: I64, schema: Schema) -> Decoded:
+def decode_records(
+    values: Sequence[bytes], timestamps_ms: I64, schema: Schema, first_seen_ms: I64 | None = None
+) -> Decoded:
     """All events of a batch of records.
 
     Args:
         values: r record values; an empty one is refused like any other that holds no event.
         timestamps_ms: i64[r], the records' own times: the default of ``ts``, and where the future begins.
+        first_seen_ms: i64[r], the default of ``ts`` where it is not that: records that are sent again.
         schema: signals (a kind that it lacks is refused) and limits.
     """
     rejects: list[Reject] = []
+    default_ms = timestamps_ms if first_seen_ms is None else first_seen_ms
     parts = [
         part
-        for part in (_read_json(values, timestamps_ms, rejects), _read_columnar(values, rejects))
+        for part in (_read_json(values, default_ms, rejects), _read_columnar(values, rejects))
         if len(part.record)
     ]
     if not parts:

@@ -11,6 +11,7 @@ from streams.admin import init_topics
 from streams.dead_letters import FOREIGN, count_dead_letters, dead_letter_message, read_dead_letters
 from streams.errors import BrokerUnavailableError, OffsetError, TopicError
 from streams.partitioner import partition_for
+from streams.records import LogRecord
 from streams.topics import DEAD_LETTER, TopicSpec
 from streams.whole_topic import Record, WholeTopicReader
 from tests.brokers import Broker
@@ -135,6 +136,10 @@ def test_a_restarted_log_is_read_on(log: Broker) -> None:
         assert values(records) == {0: ["b", "c"]}
 
 
+def _record(topic: str, partition: int, offset: int, timestamp_ms: int) -> LogRecord:
+    return LogRecord(topic, partition, offset, timestamp_ms, None, None, ())
+
+
 def test_dead_letters_are_read_back_and_counted(broker: Broker) -> None:
     """Original bytes and key, origin and reason; a stranger's record is counted apart."""
     make_topics(broker.bootstrap, 4)
@@ -143,12 +148,12 @@ def test_dead_letters_are_read_back_and_counted(broker: Broker) -> None:
     broken = RecordError("malformed_json", "", "unexpected end")
     letters = [
         (
-            dead_letter(wrong, "tidal.signals", 3, 17, 1_700_000_000_000, event=2),
+            dead_letter(wrong, _record("tidal.signals", 3, 17, 1_700_000_000_000), event=2),
             b"user_1",
             b'{"kind":"viev"}',
         ),
-        (dead_letter(wrong, "tidal.signals", 3, 18, 1_700_000_000_001), None, b"{}"),
-        (dead_letter(broken, "tidal.items", 0, 1, 1_700_000_000_002), b"item_1", b"{"),
+        (dead_letter(wrong, _record("tidal.signals", 3, 18, 1_700_000_000_001)), None, b"{}"),
+        (dead_letter(broken, _record("tidal.items", 0, 1, 1_700_000_000_002)), b"item_1", b"{"),
     ]
     for letter, key, raw in letters:
         message = dead_letter_message(letter, key, raw, 4)

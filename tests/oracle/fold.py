@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from schemas.model import Schema
+from schemas.records.dead_letter import Origin, letter_of
 from schemas.records.entities import EntityRecord
 from schemas.records.rekeyed import decode_rekeyed
 from streams.partitioner import partition_for
@@ -267,6 +268,7 @@ class _SignalsFold:
         self._profiles: dict[tuple[int, str], tuple[tuple[int, ...], str]] = {}
         self._misplaced: dict[tuple[int, int], list[Event]] = defaultdict(list)
         self._rerouted_through: dict[tuple[int, int], int] = {}
+        self._redriven: set[Origin] = set()
 
     def run(self, log: list[LogRecord]) -> None:
         events_at: dict[tuple[int, int], list[Event]] = {}
@@ -285,8 +287,13 @@ class _SignalsFold:
 
     def _read(self, record: LogRecord) -> list[Event]:
         """Events that belong on this partition; others wait for the record that re-routes them."""
-        events, rejects = events_of(record, self._schema)
+        letter = letter_of(record.headers.items())
+        if letter is not None and letter.root in self._redriven:
+            return []
+        events, rejects = events_of(record, self._schema, letter.first_seen_ms if letter else None)
         self._result.rejects.extend(rejects)
+        if letter is not None and events:
+            self._redriven.add(letter.root)
         here = [event for event in events if self._home(event) == record.partition]
         for event in events:
             if self._home(event) != record.partition:

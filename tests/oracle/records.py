@@ -57,10 +57,16 @@ class Reject(NamedTuple):
     code: str
 
 
-def events_of(record: LogRecord, schema: Schema) -> tuple[list[Event], list[Reject]]:
-    """The good events of a signals record in order, and what is refused."""
+def events_of(
+    record: LogRecord, schema: Schema, first_seen_ms: int | None = None
+) -> tuple[list[Event], list[Reject]]:
+    """The good events of a signals record in order, and what is refused.
+
+    ``first_seen_ms`` is the time of the record that this one repeats, if it does: the default of ``ts``.
+    """
     times = np.array([record.timestamp_ms], dtype=np.int64)
-    decoded = decode_records([record.value or b""], times, schema)
+    first = times if first_seen_ms is None else np.array([first_seen_ms], dtype=np.int64)
+    decoded = decode_records([record.value or b""], times, schema, first)
     columns = decoded.columns
     rows = zip(
         columns.kind.tolist(),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemas.default import default_schema
 from schemas.errors import RECORD_CODES, RecordError
 from schemas.model import EmbeddingSlot
-from schemas.records.dead_letter import DeadLetter, letter_from_headers, letter_headers
+from schemas.records.dead_letter import DeadLetter, Origin, letter_from_headers, letter_headers
 from schemas.records.edge_key import edge_key, parse_edge_key
 from schemas.records.entities import decode_edge, decode_entity, stored_vector
 
@@ -101,6 +101,8 @@ def test_an_edge_key_comes_back_whole(type_name: str, source: str, target: str) 
         path=TEXT,
         reason=TEXT,
         first_seen_ms=st.integers(0, 2**53),
+        first=st.none() | st.builds(Origin, st.just("tidal.signals"), st.integers(0, 9), st.integers(0, 99)),
+        record_type=st.sampled_from(["", "profile"]),
     )
 )
 def test_a_dead_letter_comes_back_whole(letter: DeadLetter) -> None:

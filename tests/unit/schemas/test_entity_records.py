@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from schemas.errors import RecordError
 from schemas.loading import load_schema
-from schemas.records.dead_letter import dead_letter, letter_from_headers, letter_headers
+from schemas.records.dead_letter import Origin, dead_letter, letter_from_headers, letter_headers
 from schemas.records.edge_key import edge_key
 from schemas.records.entities import EntityRecord, decode_edge, decode_entity
 
@@ -192,9 +193,19 @@ def test_an_edge_and_what_is_none() -> None:
         assert caught.value.path == path
 
 
+class Refused(NamedTuple):
+    """A record as a reader of the log sees it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
 def test_a_dead_letter_says_where_and_why() -> None:
     error = RecordError("wrong_type", "weight", "expected a number, got 'x'")
-    letter = dead_letter(error, "tidal.signals", 3, 42, NOW, event=1)
+    letter = dead_letter(error, Refused("tidal.signals", 3, 42, NOW), event=1)
     headers = letter_headers(letter)
     assert dict(headers) == {
         "tidal-topic": b"tidal.signals",
@@ -205,9 +216,42 @@ def test_a_dead_letter_says_where_and_why() -> None:
         "tidal-path": b"weight",
         "tidal-reason": b"expected a number, got 'x'",
         "tidal-first-seen": str(NOW).encode(),
+        "tidal-first": b"",
+        "tidal-record-type": b"",
     }
     assert letter_from_headers([("trace", b"x"), *headers]) == letter
     with pytest.raises(RecordError, match="missing_field"):
         letter_from_headers(headers[1:])
     with pytest.raises(RecordError, match="wrong_type"):
         letter_from_headers([*headers[2:], ("tidal-topic", b"t"), ("tidal-partition", b"x")])
+
+
+def test_a_letter_that_is_refused_again_names_what_was_refused_first() -> None:
+    error = RecordError("unknown_kind", "kind", "no signal is called 'x'")
+    first = dead_letter(error, Refused("tidal.signals", 3, 42, NOW), event=1)
+    again = Refused("tidal.signals", 3, 50, NOW + 9, tuple(letter_headers(first)))
+    second = dead_letter(error, again)
+    assert (second.offset, second.first_seen_ms, second.root) == (
+        50,
+        NOW,
+        Origin("tidal.signals", 3, 42, 1),
+    )
+    third = dead_letter(error, Refused("tidal.signals", 3, 60, NOW + 20, tuple(letter_headers(second))))
+    assert third.root == first.root == Origin.parse("tidal.signals/3/42/1")
+
+
+def test_one_event_of_a_record_that_was_refused_whole_has_an_identity_of_its_own() -> None:
+    error = RecordError("malformed_json", "", "unexpected end")
+    whole = dead_letter(error, Refused("tidal.signals", 3, 42, NOW))
+    again = Refused("tidal.signals", 3, 50, NOW, tuple(letter_headers(whole)))
+    assert [str(dead_letter(error, again, event=event).root) for event in (None, 0, 7)] == [
+        "tidal.signals/3/42",
+        "tidal.signals/3/42/0",
+        "tidal.signals/3/42/7",
+    ]
+
+
+def test_a_letter_keeps_what_kind_of_record_it_was() -> None:
+    error = RecordError("malformed_json", "", "unexpected end")
+    record = Refused("tidal.signals", 0, 1, NOW, (("tidal-type", b"profile"),))
+    assert letter_from_headers(letter_headers(dead_letter(error, record))).record_type == "profile"
