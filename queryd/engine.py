@@ -23,16 +23,18 @@ from queryd.errors import CohortTooSmall, EngineNotReady, NotServed, PositionTim
 from queryd.execute.context import Context
 from queryd.execute.pipeline import execute
 from queryd.execute.report import Report
+from queryd.graph import Graph
 from queryd.hot.arrays import U32, Mask
 from queryd.hot.cold import ColdTier
 from queryd.hot.columns import HotColumns
 from queryd.hot.distinct import DistinctUsers
+from queryd.hot.edges_ahead import AheadWrite
 from queryd.hot.feeder import Feeder
 from queryd.hot.items import ItemWrite
 from queryd.hot.loading import Loader
 from queryd.hot.reads import Scope, SignalReads
 from queryd.hot.tables import Tables
-from queryd.hot.users import UserEdge, UserReader
+from queryd.hot.users import UserReader
 from queryd.language.ast import Query
 from queryd.language.json_form import from_json
 from queryd.language.parse import from_predicate_error, parse_query
@@ -43,6 +45,7 @@ from queryd.positions import AppliedPositions
 from queryd.records import RecordReads
 from queryd.reply import LedgerOut, Reply
 from queryd.text.index import TextIndex
+from queryd.user_reads import UserReads
 from queryd.vector.index import VectorIndex
 from schemas.errors import PredicateError
 from schemas.model import Schema
@@ -99,6 +102,8 @@ class Engine:
         self._hot = HotColumns(schema)
         self._cold = ColdTier(tables, self._hot)
         self._users = UserReader(tables, self._hot, partitions)
+        graph = Graph(tables, self._hot, self._users, partitions)
+        self._user_reads = UserReads(schema, self._hot, self._users, graph, self._clock_ms)
         self._records = RecordReads(tables, schema, partitions)
         ordinals = self._hot.items.ordinals
         self._text = TextIndex(self._folder / "text", item, ordinals, self._records)
@@ -116,7 +121,7 @@ class Engine:
             self._hot,
             self._loader,
             clock_ms=self._clock_ms,
-            applied=self._positions.announce,
+            applied=self._caught_up,
             interval_s=settings.queryd.catch_up_interval_ms / 1000,
         )
         self._cursors: CursorCodec | None = None
@@ -239,61 +244,57 @@ class Engine:
     async def user_state(
         self, user: str, state: str | None = None, limit: int = 100, cursor: str | None = None
     ) -> dict[str, Any]:
-        """Items of a user by state, ids ascending; ``cursor`` is the last id of the page before."""
+        """Items of a user by state, ids ascending; ``cursor`` goes on where the page of one state ended.
+
+        Raises:
+            QueryError: a state that the schema lacks, or a cursor without one.
+            CursorError: a cursor of another list.
+        """
         self._require_ready()
-        states = self.schema.states if state is None else [state]
-        found: dict[str, Any] = {}
-        last: str | None = None
-        for name in states:
-            if name not in self.schema.states:
-                raise QueryError(f"no state is called {name!r}", expected=sorted(self.schema.states))
-            ids = sorted(self._hot.items.ordinals.ids[row] for row in self._users.state(user, name).tolist())
-            after = [id_ for id_ in ids if cursor is None or id_ > cursor]
-            found[name] = {"count": len(ids), "items": after[:limit]}
-            if state is not None and len(after) > limit:
-                last = after[limit - 1]
-        reply: dict[str, Any] = {"user": user, "states": found}
-        return reply | ({} if last is None else {"cursor": last})
+        return self._user_reads.states(user, state, limit, cursor)
 
     async def user_relationships(
         self, user: str, type: str | None = None, limit: int = 100
     ) -> dict[str, Any]:
         """Edges out of a user, heaviest first, weights decayed to now."""
-        edges = self._edges(user, type, outgoing=True)[:limit]
-        return {
-            "user": user,
-            "edges": [
-                {"type": edge.type, "to": edge.target, "weight": edge.weight, "updated_at": edge.updated_ms}
-                for edge in edges
-            ],
-        }
-
-    async def relationships(
-        self, type: str, id: str, direction: str = "out", limit: int = 100
-    ) -> dict[str, Any]:
-        """Edges of one type out of or into an entity, heaviest first."""
-        edges = self._edges(id, type, outgoing=direction == "out")
-        return {"edges": [_edge_json(edge) for edge in edges[:limit]]}
-
-    async def relationship(self, type: str, source: str, target: str) -> dict[str, Any] | None:
-        """One edge, None when there is none."""
-        edges = self._edges(source, type, outgoing=True)
-        return next((_edge_json(edge) for edge in edges if edge.target == target), None)
+        self._require_ready()
+        return self._user_reads.relationships_of(user, type, limit)
 
     async def user_preference(self, user: str) -> dict[str, Any]:
         """The user's preference vectors by slot; a slot without an update is absent."""
         self._require_ready()
-        return {
-            "user": user,
-            "slots": {
-                slot: {
-                    "updates": preference.updates,
-                    "vector": preference.long.tolist(),
-                    "short_vector": preference.short.tolist(),
-                }
-                for slot, preference in self._users.preferences(user).items()
-            },
-        }
+        return self._user_reads.preference(user)
+
+    async def two_hops(self, user: str, type: str, fan_out: int = 50, limit: int = 100) -> dict[str, Any]:
+        """Whom those that the user has edges of a type to have such edges to, heaviest first."""
+        self._require_ready()
+        return await self._user_reads.two_hops(user, type, fan_out, limit)
+
+    async def similar_users(self, user: str, state: str | None = None, limit: int = 20) -> dict[str, Any]:
+        """Users who share items in a state, the most alike first."""
+        self._require_ready()
+        return await self._user_reads.similar(user, state, limit)
+
+    async def relationships(
+        self, type: str, id: str, direction: str = "out", limit: int = 100, order: str = "weight"
+    ) -> dict[str, Any]:
+        """Edges of one type out of or into an entity, heaviest or newest first, and how many there are."""
+        self._require_ready()
+        return self._user_reads.relationships(type, id, direction, limit, order)
+
+    async def relationship(self, type: str, source: str, target: str) -> dict[str, Any] | None:
+        """One edge, None when there is none."""
+        self._require_ready()
+        return self._user_reads.relationship(type, source, target)
+
+    def may_hide(self) -> bool:
+        """Whether another hiding edge can be shown before the tables have it; if not, they are far behind."""
+        return self._users.ahead.has_room()
+
+    def edge_written(self, write: AheadWrite) -> None:
+        """Tells of an edge that the log has acknowledged: if its type hides, the next query knows."""
+        if self.schema.relationships[write.type].hides:
+            self._users.ahead.add(write)
 
     async def cohorts(self) -> dict[str, Any]:
         """Declared cohorts, segments and dimensions."""
@@ -463,25 +464,6 @@ class Engine:
             return mask if self._records.stored("creator", [id_])[0] is not None else None
         return np.asarray(self._hot.items.creator_column() == creator)
 
-    def _edges(self, id_: str, type_: str | None, *, outgoing: bool) -> list[UserEdge]:
-        self._require_ready()
-        declared = self.schema.relationships
-        if type_ is not None and type_ not in declared:
-            raise QueryError(f"no relationship type is called {type_!r}", expected=sorted(declared))
-        kinds = list(declared.values()) if type_ is None else [declared[type_]]
-        at_ms = self._clock_ms()
-        edges: list[UserEdge] = []
-        for kind in kinds:
-            if kind.explicit:
-                edges += self._users.written(id_, kind, at_ms, outgoing=outgoing)
-            elif outgoing:
-                edges += self._users.learnt(id_, at_ms, [kind])
-            elif type_ is not None:
-                raise NotServed(
-                    f"edges of type {type_!r} are kept by their source", expected=["direction=out"]
-                )
-        return sorted(edges, key=lambda edge: (-edge.weight, edge.type, edge.target, edge.source))
-
     def _cohort(self, cohort: str) -> Predicate:
         try:
             predicate = parse_predicate(cohort, self.schema.limits.max_predicate_depth)
@@ -517,6 +499,10 @@ class Engine:
         self._text.offer(writes)
         self._vectors.offer(writes)
 
+    def _caught_up(self) -> None:
+        self._positions.announce()
+        self._users.ahead.drop_old()
+
     def _freshness_ms(self) -> int | None:
         newest = self._feeder.newest_written_ms
         return max(0, self._clock_ms() - newest) if newest else None
@@ -540,16 +526,6 @@ def _check_past(plan: Plan, now_ms: int, report: Report) -> None:
             expected=["a profile without decay terms"],
         )
     report.warn("AS OF applies to counts and ages; records, preferences and user states are those of now")
-
-
-def _edge_json(edge: UserEdge) -> dict[str, Any]:
-    return {
-        "type": edge.type,
-        "from": edge.source,
-        "to": edge.target,
-        "weight": edge.weight,
-        "updated_at": edge.updated_ms,
-    }
 
 
 def _remember(cache: OrderedDict[Any, _Value], key: Any, value: _Value, entries_max: int) -> None:

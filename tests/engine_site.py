@@ -15,6 +15,7 @@ from materializers.cards import ItemCards
 from materializers.interner import Interner
 from materializers.materializer import Materializer, PartitionContext, Scope
 from materializers.registry import default_registry
+from materializers.rows import user_ids
 from materializers.tables.feed import (
     OWNERSHIP_SECTION,
     Change,
@@ -23,6 +24,7 @@ from materializers.tables.feed import (
     encode_ownership_change,
 )
 from queryd.engine import Engine
+from schemas.ids import entity_id
 from schemas.loading import load_schema
 from schemas.model import Schema
 from schemas.records.entities import EdgeRecord, decode_entity
@@ -132,6 +134,9 @@ class Site:
     def follow(self, source: str, target: str) -> None:
         self.edge("follows", source, target, EdgeRecord("follows", source, target))
 
+    def unfollow(self, source: str, target: str) -> None:
+        self.edge("follows", source, target, None)
+
     def block(self, source: str, target: str) -> None:
         self.edge("blocks", source, target, EdgeRecord("blocks", source, target))
 
@@ -151,6 +156,9 @@ class Site:
         )
         self.events.append(event)
         number = partition_for((user or item).encode(), PARTITIONS)
+        if user:  # the shard's own row
+            ids = self.rows[number].tables.setdefault(user_ids.TABLE, {})
+            ids[user_ids.user_id_key(entity_id(user))] = user.encode()
         self._unfolded.setdefault((Scope.USER, number), []).append(event)
         number = partition_for(item.encode(), PARTITIONS)
         self._unfolded.setdefault((Scope.ITEM, number), []).append(event)

@@ -24,7 +24,9 @@ from queryd.http.shapes import (
     Relationships,
     SignalEvent,
     SignalsAccepted,
+    SimilarUsers,
     Status,
+    TwoHops,
     UserPreference,
     UserRelationships,
     UserState,
@@ -56,6 +58,7 @@ def all_routes() -> tuple[Route, ...]:
         *_query_routes(),
         *_ledger_routes(),
         *_user_routes(),
+        *_graph_routes(),
         *_declaration_routes(),
         *_operation_routes(),
     )
@@ -140,7 +143,7 @@ def _relationship_routes() -> Iterator[Route]:
         relationships.list_relationships,
         "listRelationships",
         tag,
-        "Edges of one type out of or into an entity, heaviest first.",
+        "Edges of one type out of or into an entity, heaviest or newest first, and how many there are.",
         parameters=relationships.LIST_PARAMETERS,
         reply=Relationships,
         problems=(400, 404),
@@ -231,6 +234,29 @@ def _user_routes() -> Iterator[Route]:
         "Preference vectors learnt from signals.",
         reply=UserPreference,
         problems=(400,),
+    )
+
+
+def _graph_routes() -> Iterator[Route]:
+    yield _read(
+        "/v1/users/{id}/two-hop",
+        users.get_two_hops,
+        "getTwoHops",
+        "users",
+        "Whom those that the user follows follow: both edges of one type, each entity's heaviest.",
+        parameters=users.TWO_HOP_PARAMETERS,
+        reply=TwoHops,
+        problems=(400, 404),
+    )
+    yield _read(
+        "/v1/users/{id}/similar",
+        users.get_similar_users,
+        "getSimilarUsers",
+        "users",
+        "Users who share items in a state that the schema lists under `co_engagement`.",
+        parameters=users.SIMILAR_PARAMETERS,
+        reply=SimilarUsers,
+        problems=(400, 404),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from queryd.hot.edges_ahead import AheadWrite
 from queryd.http.access import Keys, RateLimiter
 from queryd.http.metrics import HttpMetrics
 from queryd.http.restores import unfinished
@@ -74,12 +75,30 @@ class Reader(Protocol):
         """The user's preference vectors by slot."""
         ...
 
-    async def relationships(self, type: str, id: str, direction: str = "out", limit: int = 100) -> Any:
-        """Edges of one type out of or into an entity."""
+    async def two_hops(self, user: str, type: str, fan_out: int = 50, limit: int = 100) -> Any:
+        """Whom those that the user has edges of a type to have such edges to."""
+        ...
+
+    async def similar_users(self, user: str, state: str | None = None, limit: int = 20) -> Any:
+        """Users who share items in a state."""
+        ...
+
+    async def relationships(
+        self, type: str, id: str, direction: str = "out", limit: int = 100, order: str = "weight"
+    ) -> Any:
+        """Edges of one type out of or into an entity, and how many there are."""
         ...
 
     async def relationship(self, type: str, source: str, target: str) -> Any | None:
         """One edge."""
+        ...
+
+    def may_hide(self) -> bool:
+        """Whether another hiding edge can be made to hide before the tables have it."""
+        ...
+
+    def edge_written(self, write: AheadWrite) -> None:
+        """Tells of an edge that the log has acknowledged."""
         ...
 
     async def cohorts(self) -> Any:

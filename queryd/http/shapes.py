@@ -248,9 +248,47 @@ class Relationship(msgspec.Struct, frozen=True, omit_defaults=True, rename={"sou
 
 
 class Relationships(msgspec.Struct, frozen=True):
-    """Edges of one type at an entity, heaviest first."""
+    """Edges of one type at an entity, and how many there are.
+
+    `complete` says that the order was made among all of them; of an entity with more than 10,000 an even
+    sample is ordered.
+    """
 
     edges: list[Relationship]
+    total: int
+    complete: bool
+
+
+class ReachedEntity(msgspec.Struct, frozen=True):
+    """An entity two edges away: the sum over `paths` ways of the product of their two weights."""
+
+    id: str
+    weight: float
+    paths: int
+
+
+class TwoHops(msgspec.Struct, frozen=True):
+    """Whom those that a user has edges to have edges to, heaviest first."""
+
+    user: str
+    type: str
+    reached: list[ReachedEntity]
+
+
+class SimilarUser(msgspec.Struct, frozen=True):
+    """A user who shares items: `shared` of them, over the geometric mean of both users' numbers of items."""
+
+    id: str
+    score: float
+    shared: int
+
+
+class SimilarUsers(msgspec.Struct, frozen=True):
+    """Users who share items in a state, the most alike first."""
+
+    user: str
+    state: str
+    users: list[SimilarUser]
 
 
 class CohortSummary(msgspec.Struct, frozen=True):

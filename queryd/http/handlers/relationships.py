@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from queryd.hot.edges_ahead import AheadWrite
 from queryd.http.bodies import decode_json, read_body
-from queryd.http.error_mapping import of_record_error
+from queryd.http.error_mapping import RETRY_AFTER_S, of_record_error
 from queryd.http.handlers.replies import json_reply, parameters_of, require_user
-from queryd.http.problems import not_found
+from queryd.http.problems import ProblemError, not_found
 from queryd.http.route import Parameter
 from queryd.http.services import services
 from queryd.http.shapes import RelationshipBody, Written
@@ -23,7 +24,8 @@ from schemas.records.entities import decode_edge
 EDGES_MAX = 1000
 LIST_PARAMETERS = (
     Parameter("direction", "edges out of the entity, or into it", choices=("out", "in")),
-    Parameter("limit", "edges at most", type=int, low=1, high=EDGES_MAX),
+    Parameter("limit", "edges at most; 0 for their number alone", type=int, low=0, high=EDGES_MAX),
+    Parameter("order", "heaviest first, or newest first", choices=("weight", "newest")),
 )
 
 
@@ -52,7 +54,7 @@ async def get_relationship(request: web.Request) -> web.Response:
 
 
 async def list_relationships(request: web.Request) -> web.Response:
-    """Edges of one type at an entity, heaviest first."""
+    """Edges of one type at an entity, and how many there are."""
     type, source = request.match_info["type"], request.match_info["from"]
     _check_type(services(request).reader.schema, type)
     require_user(request, source, "read its relationships")
@@ -70,7 +72,16 @@ async def _write(
         decode_edge(edge_key(type, source, target), value, offered.reader.schema)
     except RecordError as error:
         raise of_record_error(error) from None
+    if offered.reader.schema.relationships[type].hides and not offered.reader.may_hide():
+        raise ProblemError(
+            503,
+            "tables_behind",
+            f"the tables lack more {type} than this daemon can hold: the edge would not hide anything yet",
+            headers={"Retry-After": RETRY_AFTER_S},
+        )
     position = await offered.writer.put_relationship(type, source, target, record)
+    weight, ts_ms = (None, 0) if record is None else (record["weight"], record["ts"])
+    offered.reader.edge_written(AheadWrite(position, type, source, target, weight, ts_ms))
     return Written(id=f"{type}/{source}/{target}", position=position.encode())
 
 

@@ -10,14 +10,27 @@ from queryd.http.route import Parameter
 from queryd.http.services import services
 
 PAGE_MAX = 10_000
+FAN_OUT_MAX = 100
+ALIKE_MAX = 200
 STATE_PARAMETERS = (
     Parameter("state", "only this state"),
     Parameter("limit", "item ids of each state at most", type=int, low=1, high=PAGE_MAX),
-    Parameter("cursor", "where the page before ended"),
+    Parameter("cursor", "where the page before ended; needs `state`"),
 )
 RELATIONSHIP_PARAMETERS = (
     Parameter("type", "only this type"),
     Parameter("limit", "edges at most", type=int, low=1, high=PAGE_MAX),
+)
+
+
+TWO_HOP_PARAMETERS = (
+    Parameter("type", "the type of both edges, an explicit one", required=True),
+    Parameter("fan_out", "edges followed from each entity, the heaviest", type=int, low=1, high=FAN_OUT_MAX),
+    Parameter("limit", "entities at most", type=int, low=1, high=ALIKE_MAX),
+)
+SIMILAR_PARAMETERS = (
+    Parameter("state", "the state in which they share items; the first that the schema indexes by default"),
+    Parameter("limit", "users at most", type=int, low=1, high=ALIKE_MAX),
 )
 
 
@@ -46,6 +59,33 @@ async def get_user_relationships(request: web.Request) -> web.Response:
 async def get_user_preference(request: web.Request) -> web.Response:
     """The preference vectors that signals have taught."""
     return json_reply(await services(request).reader.user_preference(_user(request)))
+
+
+async def get_two_hops(request: web.Request) -> web.Response:
+    """Whom those that the user follows follow."""
+    user = _user_among_others(request)
+    given = parameters_of(request, TWO_HOP_PARAMETERS)
+    reader = services(request).reader
+    if given["type"] not in reader.schema.relationships:
+        raise not_found("relationship type", given["type"], reader.schema.relationships)
+    return json_reply(await reader.two_hops(user, **given))
+
+
+async def get_similar_users(request: web.Request) -> web.Response:
+    """Users who share items."""
+    user = _user_among_others(request)
+    given = parameters_of(request, SIMILAR_PARAMETERS)
+    reader = services(request).reader
+    state = given.get("state")
+    if state is not None and state not in reader.schema.states:
+        raise not_found("user state", state, reader.schema.states)
+    return json_reply(await reader.similar_users(user, **given))
+
+
+def _user_among_others(request: web.Request) -> str:
+    """A key that is limited to one user may not read whom others follow or what they share."""
+    require_user(request, None, "read about other users")
+    return request.match_info["id"]
 
 
 def _user(request: web.Request) -> str:

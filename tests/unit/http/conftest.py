@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from queryd.hot.edges_ahead import AheadWrite
 from queryd.http.app import create_app
 from queryd.http.services import Services
 from queryd.log_lag import Lag
@@ -51,6 +52,8 @@ class FakeReader:
         self.records: dict[tuple[str, str], bytes] = {}
         self.applied = True
         self.readiness_now = FakeReadiness()
+        self.room = True
+        self.edges_written: list[AheadWrite] = []
         self.edge: dict[str, Any] | None = None
         self.worker: dict[str, Any] = {"written_ms": 1 << 50, "partitions": {"0": {}}}
 
@@ -72,7 +75,21 @@ class FakeReader:
         return self._answer("user_preference", user, {"user": user, "slots": {}})
 
     async def relationships(self, type: str, id: str, *args: Any, **given: Any) -> Any:
-        return self._answer("relationships", (type, id, given), {"edges": []})
+        return self._answer("relationships", (type, id, given), {"edges": [], "total": 0, "complete": True})
+
+    async def two_hops(self, user: str, type: str, **given: Any) -> Any:
+        return self._answer("two_hops", (user, type, given), {"user": user, "type": type, "reached": []})
+
+    async def similar_users(self, user: str, state: str | None = None, **given: Any) -> Any:
+        return self._answer(
+            "similar_users", (user, state, given), {"user": user, "state": "liked", "users": []}
+        )
+
+    def may_hide(self) -> bool:
+        return self.room
+
+    def edge_written(self, write: AheadWrite) -> None:
+        self.edges_written.append(write)
 
     async def relationship(self, type: str, source: str, target: str) -> Any:
         return self._answer("relationship", (type, source, target), self.edge)

@@ -40,6 +40,8 @@ CONTRACT = [
     "GET /v1/users/{id}/state",
     "GET /v1/users/{id}/relationships",
     "GET /v1/users/{id}/preference",
+    "GET /v1/users/{id}/two-hop",
+    "GET /v1/users/{id}/similar",
     "GET /v1/cohorts",
     "GET /v1/cohorts/size",
     "GET /v1/schema",
