@@ -115,7 +115,7 @@ class Engine:
             settings.queryd.qdrant_url,
         )
         self._positions = AppliedPositions(tables, partitions, self._text)
-        self._loader = Loader(tables, self._hot, self._offer)
+        self._loader = Loader(tables, self._hot, self._cold, self._offer)
         self._feeder = Feeder(
             tables,
             self._hot,
@@ -399,10 +399,8 @@ class Engine:
             results = [] if page is None else self._assembler.results(context, page)
             cursor = None if page is None else self._assembler.next_cursor(context, page, self._clock_ms())
             stage.rows_out = len(results)
-        if context.reads.used_cold:
-            context.report.warn("counts of that time were read from the cold tier, exact at the hour")
-        if context.reads.used_hours:
-            context.report.warn("minutes of that time are merged: 1h is the hour that holds it")
+        for warning in context.reads.warnings():
+            context.report.warn(warning)
         return Reply(
             request_id=secrets.token_hex(16),
             results=results,
@@ -520,12 +518,7 @@ def _check_past(plan: Plan, now_ms: int, report: Report) -> None:
     assert plan.query.as_of_ms is not None
     if plan.query.as_of_ms > now_ms:
         raise QueryError("AS OF lies in the future", expected=["a time that has passed"])
-    if any(term.read == "decay" for term in plan.terms):
-        raise NotServed(
-            f"AS OF with profile {plan.profile.name}: decayed scores cannot forget what came later",
-            expected=["a profile without decay terms"],
-        )
-    report.warn("AS OF applies to counts and ages; records, preferences and user states are those of now")
+    report.warn("AS OF applies to signals and ages; records, preferences and user states are those of now")
 
 
 def _remember(cache: OrderedDict[Any, _Value], key: Any, value: _Value, entries_max: int) -> None:

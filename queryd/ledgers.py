@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Final
 
 from queryd.errors import QueryError, nearest_name
 from queryd.hot.arrays import Mask
 from queryd.hot.columns import HotColumns
 from queryd.hot.distinct import NOT_KEPT, DistinctUsers, UsersRead
-from queryd.hot.reads import Scope, SignalReads
+from queryd.hot.reads import Amount, Scope, SignalReads
 from queryd.reply import LedgerOut, TotalsOut, WindowOut
-from schemas.durations import ALL_TIME, WINDOWS
+from schemas.durations import ALL_TIME, DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.model import SignalDef
 from schemas.weights import WEIGHT_SCALE
 
@@ -56,7 +56,9 @@ class Ledgers:
                 )
             windows = [window]
         index = self._hot.schema.signal_index[signal.name]
-        all_time = self._all_time(signal, with_users=window in (None, ALL_TIME))
+        decay, resolution_ms = self._reads.decays_of(index, self._scope, self._items)
+        total = self._reads.of_items(index, ALL_TIME, self._scope, self._items)
+        all_time = self._all_time(signal, total, with_users=window in (None, ALL_TIME))
         # From the longest on: its days hold those of the others.
         found = {name: self._window(signal, name) for name in reversed(windows)}
         return LedgerOut(
@@ -67,32 +69,33 @@ class Ledgers:
             estimator="exact",
             all_time=all_time,
             windows={name: found[name] for name in windows},
-            decay=self._decay(index, signal),
+            decay=decay,
+            resolution=_label(max(resolution_ms, total.resolution_ms)),
         )
 
-    def _all_time(self, signal: SignalDef, *, with_users: bool) -> TotalsOut:
-        index = self._hot.schema.signal_index[signal.name]
-        count, total = self._reads.of_items(index, ALL_TIME, self._scope, self._items)
+    def _all_time(self, signal: SignalDef, total: Amount, *, with_users: bool) -> TotalsOut:
         if not with_users:
-            return TotalsOut(count, total / WEIGHT_SCALE)
+            return TotalsOut(total.count, total.sum / WEIGHT_SCALE)
         users = self._distinct(signal, ALL_TIME)
-        return TotalsOut(count, total / WEIGHT_SCALE, users.users, users.standard_error, users.estimator)
+        weight = total.sum / WEIGHT_SCALE
+        return TotalsOut(total.count, weight, users.users, users.standard_error, users.estimator)
 
     def _window(self, signal: SignalDef, window: str) -> WindowOut:
         index = self._hot.schema.signal_index[signal.name]
-        count, total = self._reads.of_items(index, window, self._scope, self._items)
-        before, _ = self._reads.of_items(index, window, self._scope, self._items, windows_ago=-1)
+        now = self._reads.of_items(index, window, self._scope, self._items)
+        before = self._reads.of_items(index, window, self._scope, self._items, windows_ago=-1)
         users = self._distinct(signal, window)
-        seconds = WINDOWS[window].duration_ms / 1000
+        velocity = now.count * 1000 / now.span_ms
         return WindowOut(
-            count=count,
-            sum=total / WEIGHT_SCALE,
-            mean=total / (count * WEIGHT_SCALE) if count else None,
-            velocity=count / seconds,
-            acceleration=(count - before) / seconds,
+            count=now.count,
+            sum=now.sum / WEIGHT_SCALE,
+            mean=now.sum / (now.count * WEIGHT_SCALE) if now.count else None,
+            velocity=velocity,
+            acceleration=velocity - before.count * 1000 / before.span_ms,
             users=users.users,
             users_error=users.standard_error,
             users_estimator=users.estimator,
+            resolution=_label(now.resolution_ms),
         )
 
     def _distinct(self, signal: SignalDef, window: str) -> UsersRead:
@@ -102,17 +105,10 @@ class Ledgers:
         wanted = self._reads.buckets(window, self._scope)
         return self._users.count(index, wanted, self._reads.cohort_mask(self._scope))
 
-    def _decay(self, index: int, signal: SignalDef) -> dict[str, float]:
-        """Decayed scores of everybody; none for a cohort, and none for a past that later events are in."""
-        columns = self._hot.decayed[index]
-        rows = np.flatnonzero(self._items).astype(np.uint32)
-        newest = columns.newest(rows)
-        if self._scope.cohort is not None or self._reads.at_ms < newest - _CLOCK_SKEW_MS:
-            return {}
-        return {
-            label: float(columns.scores(rows, half_life_ms, self._reads.at_ms).sum())
-            for label, half_life_ms in zip(signal.decay.labels, signal.decay.half_lives_ms, strict=True)
-        }
+
+def _label(resolution_ms: int) -> str:
+    """``exact``, or the length of a bucket."""
+    return _RESOLUTIONS[resolution_ms]
 
 
-_CLOCK_SKEW_MS = 300_000  # events may lie a little after the reader's clock; the formula holds there too
+_RESOLUTIONS: Final = {0: "exact", MINUTE_MS: "1m", HOUR_MS: "1h", DAY_MS: "1d"}

@@ -77,10 +77,15 @@ class WindowOut(msgspec.Struct, frozen=True):
     users: int | None = None
     users_error: float | None = None
     users_estimator: str | None = None
+    resolution: str = ""
 
 
 class LedgerOut(msgspec.Struct, frozen=True):
-    """What one signal has amounted to for one entity."""
+    """What one signal has amounted to for one entity.
+
+    ``resolution`` is the length of the buckets that ``all_time`` and ``decay`` were summed from, or
+    ``exact``; that of a window says the same of its counts.
+    """
 
     id: str
     signal: str
@@ -90,3 +95,4 @@ class LedgerOut(msgspec.Struct, frozen=True):
     all_time: TotalsOut
     windows: dict[str, WindowOut]
     decay: dict[str, float]
+    resolution: str = "exact"

@@ -148,10 +148,8 @@ def aggregate(term: Term, context: Context, candidates: Candidates) -> F64:
     scope = context.scope if term.scope == "cohort" else EVERYBODY
     rows = candidates.ordinals
     if term.read == "decay":
-        decay = schema.signal_list[signal].decay
-        label = term.half_life or decay.labels[0]
-        half_life_ms = decay.half_lives_ms[decay.labels.index(label)]
-        return context.hot.decayed[signal].scores(rows, half_life_ms, context.at_ms)
+        names = schema.signal_list[signal].decay.scores
+        return reads.decayed(signal, term.half_life or names[0], scope, rows, context.at_ms)
     counts = reads.counts(signal, window, scope)[rows].astype(np.float64)
     if term.read == "ratio":
         assert term.over is not None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from queryd.hot.arrays import I64, U32, U64, Mask
+from queryd.hot.arrays import F64, I64, U32, U64, Mask
 
 # A merge of this many cells costs about 10 ms with the GIL held: longer ones would show in queries' p99.
 RUN_CELLS_MAX = 131_072
@@ -16,12 +16,16 @@ _TAIL_PIECES_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Columns of one length: item u32, profile u32 (None: kept without), count u32, sum i64 (micro-units)."""
+    """Columns of one length: item u32, profile u32 (None: kept without), count u32, sum i64 (micro-units).
+
+    ``moment`` f64 is Σ weight · (ts − start of the UTC day), of signals that decay linearly; None for others.
+    """
 
     item: U32
     profile: U32 | None
     count: U32
     sum: I64
+    moment: F64 | None = None
 
     def __len__(self) -> int:
         return len(self.item)
@@ -29,7 +33,12 @@ class Cells:
     def take(self, rows: I64 | Mask) -> Cells:
         """The cells of ``rows`` (positions or mask)."""
         profile = None if self.profile is None else self.profile[rows]
-        return Cells(self.item[rows], profile, self.count[rows], self.sum[rows])
+        moment = None if self.moment is None else self.moment[rows]
+        return Cells(self.item[rows], profile, self.count[rows], self.sum[rows], moment)
+
+    def allowed(self, mask: Mask | None) -> Cells:
+        """The cells of the profiles that ``mask`` bool[profiles] allows."""
+        return self if mask is None or self.profile is None else self.take(mask[self.profile])
 
 
 def joined(parts: list[Cells]) -> Cells:
@@ -42,7 +51,14 @@ def joined(parts: list[Cells]) -> Cells:
         np.concatenate(profiles) if profiles else None,
         np.concatenate([part.count for part in parts]),
         np.concatenate([part.sum for part in parts]),
+        _joined_moments(parts),
     )
+
+
+def _joined_moments(parts: list[Cells]) -> F64 | None:
+    if all(part.moment is None for part in parts):
+        return None
+    return np.concatenate([np.zeros(len(part)) if part.moment is None else part.moment for part in parts])
 
 
 def merged(cells: Cells) -> Cells:
@@ -62,6 +78,7 @@ def merged(cells: Cells) -> Cells:
         profile,
         np.add.reduceat(cells.count[order], starts, dtype=np.uint32),
         np.add.reduceat(cells.sum[order], starts),
+        None if cells.moment is None else np.add.reduceat(cells.moment[order], starts),
     )
 
 
@@ -121,8 +138,7 @@ class Bucket:
     def select(self, mask: Mask | None) -> list[Cells]:
         """The cells of the allowed profiles, in pieces."""
         pieces = [run.select(mask) for run in self._runs]
-        for cells in self._tail:
-            pieces.append(cells if mask is None or cells.profile is None else cells.take(mask[cells.profile]))
+        pieces += [cells.allowed(mask) for cells in self._tail]
         return [piece for piece in pieces if len(piece)]
 
     def drop_items(self, dropped: Mask) -> None:

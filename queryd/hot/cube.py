@@ -10,20 +10,20 @@ hours merge into one archive that only all_time reads), standing sums by bytes, 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from queryd.hot.arrays import I64, Mask, lengthened
+from queryd.hot.arrays import F64, I64, Mask, lengthened
 from queryd.hot.buckets import Bucket, Cells
+from schemas.durations import DAY_MS, HOUR_MS, MINUTE_MS
 
-MINUTE_MS = 60_000
-HOUR_MS = 3_600_000
 _MINUTES_IN_HOUR = 60
 _LOG_CELLS_MAX = 1_000_000
 _LOG_ENTRIES_MAX = 8_192
 _FOREVER = 1 << 62
+_REBASE_MS = 60 * DAY_MS
 
 
 class NotHot(Exception):  # noqa: N818 - a signal to the caller, which reads the cold tier instead
@@ -43,8 +43,27 @@ class BucketRange:
         length = (self.high - self.low + 1) * windows
         return BucketRange(self.minutes, self.low + length, self.high + length)
 
+    @property
+    def unit_ms(self) -> int:
+        """Length of one bucket."""
+        return MINUTE_MS if self.minutes else HOUR_MS
+
 
 ALL_TIME = BucketRange(False, -_FOREVER, _FOREVER)
+
+
+def since(hour: int) -> BucketRange:
+    """Every hour from ``hour`` on."""
+    return BucketRange(False, hour, _FOREVER)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Cells of one signal that fell into the bucket of ``length_ms`` that begins at ``start_ms``."""
+
+    start_ms: int
+    length_ms: int
+    cells: Cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +86,18 @@ class _SignalCells:
 
 @dataclass(slots=True)
 class StandingSum:
-    """counts i64[items], sums i64[items] (micro-units) of one signal over ``range`` for one mask."""
+    """counts i64[items], sums i64[items] (micro-units) of one signal over ``range`` for one mask.
+
+    ``moments`` f64[items] is Σ weight · (ts − base_ms) for a signal that decays linearly, None for others.
+    """
 
     range: BucketRange
     counts: I64
     sums: I64
     sequence: int
     generation: int
+    moments: F64 | None = None
+    base_ms: int = 0
 
 
 class CountCube:
@@ -116,7 +140,7 @@ class CountCube:
             return
         store = self._signals.setdefault(signal, _SignalCells())
         self.items = max(self.items, int(cells.item.max()) + 1)
-        if minute is not None:
+        if minute is not None and minute >= self._horizon_minute:
             store.minutes.setdefault(minute, Bucket()).add(cells)
         if hour < self._horizon_hour:
             store.archive.add(cells)
@@ -128,6 +152,30 @@ class CountCube:
         else:
             self._record(store, _Change(self._sequence, minute, hour, cells))
 
+    def add_old(self, signal: int, cells: Cells, *, loading: bool = False) -> None:
+        """Count ``cells`` of any hours before the horizon at once: only all_time reads them here."""
+        if not len(cells):
+            return
+        store = self._signals.setdefault(signal, _SignalCells())
+        self.items = max(self.items, int(cells.item.max()) + 1)
+        untimed = Cells(cells.item, cells.profile, cells.count, cells.sum)
+        store.archive.add(untimed)
+        self._sequence += 1
+        if loading:
+            store.log_begins = self._sequence
+        else:
+            self._record(store, _Change(self._sequence, None, ALL_TIME.low, untimed))
+
+    @property
+    def horizon_hour(self) -> int:
+        """Hours before this one are merged."""
+        return self._horizon_hour
+
+    @property
+    def horizon_minute(self) -> int:
+        """Minutes before this one are forgotten; their hours have them."""
+        return self._horizon_minute
+
     def _record(self, store: _SignalCells, change: _Change) -> None:
         store.log.append(change)
         store.log_cells += len(change.cells)
@@ -137,7 +185,14 @@ class CountCube:
             store.log_begins = forgotten.sequence
 
     def standing(
-        self, signal: int, wanted: BucketRange, mask: Mask | None = None, key: object = None, label: str = ""
+        self,
+        signal: int,
+        wanted: BucketRange,
+        mask: Mask | None = None,
+        key: object = None,
+        label: str = "",
+        *,
+        timed: bool = False,
     ) -> StandingSum:
         """The sums of ``signal`` over ``wanted`` for the profiles that ``mask`` allows.
 
@@ -145,6 +200,7 @@ class CountCube:
             mask: bool[profiles], None for everybody.
             key: identifies the mask (the cohort's canonical text); sums of one key are kept between calls.
             label: the window's name; with ``key`` it identifies the standing sum as ``wanted`` moves on.
+            timed: keep moments as well; always the same for one label.
 
         Raises:
             NotHot: ``wanted`` begins before the hot horizon and is not all time.
@@ -155,20 +211,39 @@ class CountCube:
         identity = (signal, label, int(wanted.minutes), key)
         standing = self._standing.pop(identity, None)
         if standing is None or not self._can_follow(standing, store, wanted):
-            standing = self._summed(store, wanted, mask)
+            standing = self._summed(store, wanted, mask, timed)
         else:
             self._follow(standing, store, wanted, mask)
         self._standing[identity] = standing
         self._evict()
         return standing
 
-    def frozen(self, wanted: BucketRange, cells: Cells) -> StandingSum:
-        """Sums of cells that were read from the cold tier, for the reply at hand alone."""
-        self.items = max(self.items, int(cells.item.max()) + 1 if len(cells) else 0)
+    def frozen(self, wanted: BucketRange, parts: Sequence[Cells]) -> StandingSum:
+        """Sums of cells that were read for the reply at hand alone."""
+        for cells in parts:
+            self.items = max(self.items, int(cells.item.max()) + 1 if len(cells) else 0)
         nothing = np.zeros(self.items, dtype=np.int64)
         standing = StandingSum(wanted, nothing, nothing.copy(), self._sequence, self._generation)
-        _scatter(standing, cells, 1)
+        for cells in parts:
+            _scatter(standing, cells, 1, 0)
         return standing
+
+    def pieces(self, signal: int, wanted: BucketRange, mask: Mask | None = None) -> list[Piece]:
+        """The cells of a hot range by bucket.
+
+        Raises:
+            NotHot: ``wanted`` begins before the hot horizon.
+        """
+        if not self.is_hot(wanted):
+            raise NotHot
+        store = self._signals.get(signal)
+        if store is None:
+            return []
+        return [
+            Piece(number * wanted.unit_ms, wanted.unit_ms, cells)
+            for number, bucket in _numbered(store, wanted)
+            for cells in bucket.select(mask)
+        ]
 
     def is_hot(self, wanted: BucketRange) -> bool:
         """Whether every cell of the range is still apart in memory."""
@@ -183,7 +258,7 @@ class CountCube:
         for store in self._signals.values():
             for hour in [hour for hour in store.hours if hour < horizon]:
                 for cells in store.hours.pop(hour).select(None):
-                    store.archive.add(cells)
+                    store.archive.add(Cells(cells.item, cells.profile, cells.count, cells.sum))
             for minute in [minute for minute in store.minutes if minute < minute_horizon]:
                 del store.minutes[minute]
         self._horizon_hour = max(self._horizon_hour, horizon)
@@ -208,7 +283,7 @@ class CountCube:
         store = self._signals.get(signal)
         if store is None:
             return 0, 0
-        for bucket in _buckets(store, wanted):
+        for _, bucket in _numbered(store, wanted):
             for cells in bucket.select(mask):
                 rows = items[cells.item]
                 count += int(cells.count[rows].sum())
@@ -218,24 +293,30 @@ class CountCube:
     def _can_follow(self, standing: StandingSum, store: _SignalCells, wanted: BucketRange) -> bool:
         had = standing.range
         return (
-            standing.generation == self._generation
+            # Moments are floats: begun anew each month, what rounding leaves behind does not add up.
+            (standing.moments is None or wanted.low * wanted.unit_ms - standing.base_ms < _REBASE_MS)
+            and standing.generation == self._generation
             and self.is_hot(had)  # else what must be subtracted is in the archive
             and standing.sequence >= store.log_begins
             and had.low <= wanted.low <= had.high
             and had.high <= wanted.high
         )
 
-    def _summed(self, store: _SignalCells, wanted: BucketRange, mask: Mask | None) -> StandingSum:
+    def _summed(
+        self, store: _SignalCells, wanted: BucketRange, mask: Mask | None, timed: bool
+    ) -> StandingSum:
         standing = StandingSum(
             wanted,
             np.zeros(self.items, dtype=np.int64),
             np.zeros(self.items, dtype=np.int64),
             self._sequence,
             self._generation,
+            np.zeros(self.items, dtype=np.float64) if timed else None,
+            _day_of(wanted.low * wanted.unit_ms),
         )
-        pieces = [piece for bucket in _buckets(store, wanted) for piece in bucket.select(mask)]
-        for piece in pieces:
-            _scatter(standing, piece, 1)
+        for number, bucket in _numbered(store, wanted):
+            for cells in bucket.select(mask):
+                _scatter(standing, cells, 1, number * wanted.unit_ms)
         return standing
 
     def _follow(
@@ -244,22 +325,24 @@ class CountCube:
         """Bring ``standing`` to now. Order matters: changes first, because what expires contains them."""
         standing.counts = lengthened(standing.counts, self.items)
         standing.sums = lengthened(standing.sums, self.items)
+        if standing.moments is not None:
+            standing.moments = lengthened(standing.moments, self.items)
         had = standing.range
         for change in _after(store.log, standing.sequence):
             bucket = change.minute if had.minutes else change.hour
             if bucket is not None and had.low <= bucket <= had.high:
-                _scatter(standing, _masked(change.cells, mask), 1)
-        for bucket_cells, sign in _moves(store, had, wanted):
+                _scatter(standing, change.cells.allowed(mask), 1, bucket * had.unit_ms)
+        for number, bucket_cells, sign in _moves(store, had, wanted):
             for piece in bucket_cells.select(mask):
-                _scatter(standing, piece, sign)
+                _scatter(standing, piece, sign, number * had.unit_ms)
         standing.range = wanted
         standing.sequence = self._sequence
 
     def _evict(self) -> None:
-        size = sum(2 * standing.counts.nbytes for standing in self._standing.values())
+        size = sum(map(_bytes_of, self._standing.values()))
         while size > self._bytes_max and len(self._standing) > 1:
             _, oldest = self._standing.popitem(last=False)
-            size -= 2 * oldest.counts.nbytes
+            size -= _bytes_of(oldest)
 
 
 def _after(log: deque[_Change], sequence: int) -> Iterator[_Change]:
@@ -272,11 +355,16 @@ def _after(log: deque[_Change], sequence: int) -> Iterator[_Change]:
     return reversed(fresh)
 
 
-def _masked(cells: Cells, mask: Mask | None) -> Cells:
-    return cells if mask is None or cells.profile is None else cells.take(mask[cells.profile])
+def _bytes_of(standing: StandingSum) -> int:
+    return (2 if standing.moments is None else 3) * standing.counts.nbytes
 
 
-def _scatter(standing: StandingSum, cells: Cells, sign: int) -> None:
+def _day_of(ts_ms: int) -> int:
+    return ts_ms // DAY_MS * DAY_MS
+
+
+def _scatter(standing: StandingSum, cells: Cells, sign: int, start_ms: int) -> None:
+    """Add cells of the bucket that begins at ``start_ms``."""
     if len(cells) * 4 > len(standing.counts):  # dense: one pass over all items is cheaper than scattered adds
         length = len(standing.counts)
         # Exact: float64 holds integers to 2^53, and one bucket's counts stay below that; sums may not.
@@ -284,21 +372,27 @@ def _scatter(standing: StandingSum, cells: Cells, sign: int) -> None:
     else:
         np.add.at(standing.counts, cells.item, sign * cells.count.astype(np.int64))
     np.add.at(standing.sums, cells.item, sign * cells.sum)
+    if standing.moments is not None:
+        moments = cells.sum.astype(np.float64) * (_day_of(start_ms) - standing.base_ms)
+        np.add.at(
+            standing.moments, cells.item, sign * (moments if cells.moment is None else moments + cells.moment)
+        )
 
 
-def _buckets(store: _SignalCells, wanted: BucketRange) -> list[Bucket]:
-    if wanted.low == ALL_TIME.low:
-        return [store.archive, *store.hours.values()]
+def _numbered(store: _SignalCells, wanted: BucketRange) -> list[tuple[int, Bucket]]:
+    """Buckets of a range with their numbers; all of them, the archive under 0, for all time."""
     held = store.minutes if wanted.minutes else store.hours
-    return [bucket for number, bucket in held.items() if wanted.low <= number <= wanted.high]
+    if wanted.low == ALL_TIME.low:
+        return [(0, store.archive), *held.items()]
+    return [(number, bucket) for number, bucket in held.items() if wanted.low <= number <= wanted.high]
 
 
-def _moves(store: _SignalCells, had: BucketRange, wanted: BucketRange) -> Iterator[tuple[Bucket, int]]:
-    """Buckets that leave the range (−1) and that enter it (+1)."""
+def _moves(store: _SignalCells, had: BucketRange, wanted: BucketRange) -> Iterator[tuple[int, Bucket, int]]:
+    """Buckets that leave the range (−1) and that enter it (+1), with their numbers."""
     held = store.minutes if wanted.minutes else store.hours
     for number in range(had.low, wanted.low):
         if number in held:
-            yield held[number], -1
+            yield number, held[number], -1
     for number in range(had.high + 1, wanted.high + 1):
         if number in held:
-            yield held[number], 1
+            yield number, held[number], 1

@@ -55,10 +55,12 @@ class DecayedColumns:
         scores[known] = self._acc[rows, column] * np.exp2(-elapsed / half_life_ms)
         return scores
 
-    def newest(self, items: U32) -> int:
-        """Timestamp of the newest event of any of the items; 0 without one."""
-        held = self._ref_ms[items[items < len(self._ref_ms)]]
-        return max(0, int(held.max())) if len(held) else 0
+    def newest(self, items: U32) -> I64:
+        """Timestamp of the newest event of each item, i64[n]; the least there is where it has none."""
+        newest = np.full(len(items), NEVER_MS, dtype=np.int64)
+        known = np.flatnonzero(items < len(self._ref_ms))
+        newest[known] = self._ref_ms[items[known]]
+        return newest
 
     def drop(self, items: U32) -> None:
         """Forget cells: their partition is about to be read anew."""

@@ -53,6 +53,7 @@ class Feeder:
         """Read the tables once, at one catch-up point."""
         self._tables.catch_up()
         self._tables.changes()  # older than the scan, which contains them
+        self._expire()  # so that old hours are merged as they are read, and never all apart at once
         await self._paced(self._loader.scan())
         self.loading = ""
         self._expire()

@@ -11,7 +11,7 @@ import numpy as np
 
 from materializers.materializer import Scope
 from materializers.rows import cells as cell_rows
-from materializers.rows.blocks import BlockColumns, decode_block, decode_deltas
+from materializers.rows.blocks import Resolution, decode_block, decode_deltas, split_block_key
 from materializers.rows.entities import (
     ENTITIES_SECTION,
     TABLE_OF_KIND,
@@ -26,20 +26,24 @@ from materializers.rows.ordinals import (
     decode_ordinal,
 )
 from materializers.tables.feed import OWNERSHIP_SECTION, Change, Section, decode_ownership_change
-from queryd.hot.arrays import I64, U32, U64
-from queryd.hot.buckets import Cells
-from queryd.hot.cold import COHORT_BLOCKS, GLOBAL_BLOCKS, hour_of
+from queryd.hot.arrays import U32, U64
+from queryd.hot.buckets import Cells, joined
+from queryd.hot.cold import COHORT_BLOCKS, GLOBAL_BLOCKS, ColdTier
 from queryd.hot.columns import NOT_MAPPED, HotColumns, OrdinalMap
 from queryd.hot.cube import CountCube
 from queryd.hot.items import ItemWrite
 from queryd.hot.tables import Tables
+from queryd.hot.translation import by_signal, runs, translated
 from schemas.errors import RecordError
 from schemas.keys import split_row_key
 from schemas.records.entities import EntityRecord, decode_entity
 
 _ROWS_AT_ONCE = 4096
 _MINUTES_IN_HOUR = 60
-_MINUTE = 0  # Resolution.MINUTE as it stands in a column
+_MINUTES_IN_DAY = 1440
+_BUCKET_BITS = 32
+_BUCKET_MASK = (1 << _BUCKET_BITS) - 1
+_GATHERED_MAX = 65_536
 
 EntitySink = Callable[[list[ItemWrite]], None]
 
@@ -48,12 +52,14 @@ class Loader:
     """Fills and follows the hot columns.
 
     Args:
+        cold: is told which days have changed.
         sink: is given the item records of each step, after the columns have them (text and vector indexes).
     """
 
-    def __init__(self, tables: Tables, hot: HotColumns, sink: EntitySink) -> None:
+    def __init__(self, tables: Tables, hot: HotColumns, cold: ColdTier, sink: EntitySink) -> None:
         self._tables = tables
         self._hot = hot
+        self._cold = cold
         self._sink = sink
         self.records_unreadable = 0
         self.reading_anew: set[int] = set()
@@ -77,10 +83,7 @@ class Loader:
             yield from self._scan_ordinals(table, partition, held, deal)
         yield from self._scan_cells(partition)
         for table, cube in ((GLOBAL_BLOCKS, self._hot.everybody), (COHORT_BLOCKS, self._hot.by_profile)):
-            for key, value in self._tables.scan(table, partition):
-                minute, hour = hour_of(key)
-                self._count(cube, partition, decode_block(value), minute, hour)
-                yield f"{table} of partition {partition}"
+            yield from self._scan_blocks(cube, table, partition)
 
     def apply(self, changes: Sequence[Change]) -> Iterator[str]:
         """Apply changes, all that there are up to the tables' last catch-up; yields between bounded steps.
@@ -101,6 +104,7 @@ class Loader:
         """Drop what is known of a partition and read its tables; until that is done, replies say so."""
         self.reading_anew.add(partition)
         self._hot.drop_item_partition(partition)
+        self._cold.drop_partition(partition)
         yield from self._scan_items(partition)
         yield from self._scan_user_ordinals(partition)
         yield from self.scan_item_partition(partition)
@@ -119,9 +123,9 @@ class Loader:
             items = self._item_map(partition).translate(changes.item)
             self._set_cells(items, changes.signal, changes.cells)
         elif name == GLOBAL_BLOCKS:
-            self._deltas(self._hot.everybody, partition, payload)
+            self._deltas(self._hot.everybody, name, partition, payload)
         elif name == COHORT_BLOCKS:
-            self._deltas(self._hot.by_profile, partition, payload)
+            self._deltas(self._hot.by_profile, name, partition, payload)
         elif name == ENTITIES_SECTION:
             self._entity_changes(payload)
 
@@ -211,44 +215,54 @@ class Loader:
         self._set_cells(ordinals, codes, cell_rows.decode_cells(values))
 
     def _set_cells(self, items: U32, codes: U32, cells: cell_rows.Cells) -> None:
-        for code, rows in _groups(codes, items != NOT_MAPPED):
+        known = np.flatnonzero(items != NOT_MAPPED)
+        for code, places in runs(codes[known].astype(np.int64)):
             signal = self._hot.signal_index(code)
+            rows = known[places]
             if signal is not None:
                 self._hot.decayed[signal].set(
                     items[rows], cells.count[rows], cells.sum[rows], cells.ref_ms[rows], cells.acc[rows]
                 )
 
-    def _deltas(self, cube: CountCube, partition: int, payload: bytes) -> None:
+    def _deltas(self, cube: CountCube, table: str, partition: int, payload: bytes) -> None:
+        """Count what a flush added: hours that are apart one by one, all older ones together."""
         deltas = decode_deltas(payload)
-        bucket = (deltas.resolution.astype(np.int64) << 32) | deltas.bucket
-        for value, rows in _groups(bucket, np.ones(len(bucket), dtype=np.bool_)):
-            minute_of_epoch = value & 0xFFFFFFFF
-            minute = minute_of_epoch if value >> 32 == _MINUTE else None
-            cells = deltas.cells
-            part = BlockColumns(
-                cells.item[rows],
-                cells.signal[rows],
-                None if cells.profile is None else cells.profile[rows],
-                cells.count[rows],
-                cells.sum[rows],
-            )
-            self._count(cube, partition, part, minute, minute_of_epoch // _MINUTES_IN_HOUR)
+        rows, signals, cells = translated(self._hot, partition, deltas.cells)
+        resolution, bucket = deltas.resolution[rows], deltas.bucket[rows].astype(np.int64)
+        days = np.unique(deltas.bucket // _MINUTES_IN_DAY).tolist()
+        self._cold.touched(table, partition, days)
+        old = (resolution == Resolution.DAY) | (bucket // _MINUTES_IN_HOUR < cube.horizon_hour)
+        for signal, part in by_signal(signals[old], cells.take(old)):
+            cube.add_old(signal, part)
+        live = np.flatnonzero(~old)
+        for value, places in runs((resolution[live].astype(np.int64) << _BUCKET_BITS) | bucket[live]):
+            minute = value & _BUCKET_MASK
+            chosen = live[places]
+            for signal, part in by_signal(signals[chosen], cells.take(chosen)):
+                by_minute = value >> _BUCKET_BITS == Resolution.MINUTE
+                cube.add(signal, part, minute=minute if by_minute else None, hour=minute // _MINUTES_IN_HOUR)
 
-    def _count(
-        self, cube: CountCube, partition: int, block: BlockColumns, minute: int | None, hour: int
-    ) -> None:
-        items = self._item_map(partition).translate(block.item)
-        known = items != NOT_MAPPED
-        profiles = None
-        if block.profile is not None:
-            profiles = self._hot.profile_maps.get(partition, OrdinalMap()).translate(block.profile)
-            known &= profiles != NOT_MAPPED
-        for code, rows in _groups(block.signal, known):
-            signal = self._hot.signal_index(code)
-            if signal is not None:
-                profile = None if profiles is None else profiles[rows]
-                cells = Cells(items[rows], profile, block.count[rows].astype(np.uint32), block.sum[rows])
-                cube.add(signal, cells, minute=minute, hour=hour)
+    def _scan_blocks(self, cube: CountCube, table: str, partition: int) -> Iterator[str]:
+        """Read the stored blocks; those of hours that are not apart in memory gather first, being many."""
+        waiting: dict[int, list[Cells]] = {}
+        gathered = 0
+        for key, value in self._tables.scan(table, partition):
+            resolution, start, _ = split_block_key(key)
+            hour = start // _MINUTES_IN_HOUR
+            _, signals, cells = translated(self._hot, partition, decode_block(value))
+            old = resolution is Resolution.DAY or hour < cube.horizon_hour
+            for signal, part in by_signal(signals, cells):
+                if old:
+                    waiting.setdefault(signal, []).append(part)
+                    gathered += len(part)
+                else:
+                    minute = start if resolution is Resolution.MINUTE else None
+                    cube.add(signal, part, minute=minute, hour=hour, loading=True)
+            if gathered > _GATHERED_MAX:
+                _count_old(cube, waiting)
+                gathered = 0
+            yield f"{table} of partition {partition}"
+        _count_old(cube, waiting)
 
     def _item_map(self, partition: int) -> OrdinalMap:
         return self._hot.item_maps.get(partition, OrdinalMap())
@@ -258,9 +272,7 @@ def _taken_over(section: Section) -> bool:
     return section.name == OWNERSHIP_SECTION and decode_ownership_change(section.payload).owned
 
 
-def _groups(
-    values: U32 | I64, wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> Iterator[tuple[int, I64]]:
-    """Each distinct value among the wanted rows, and those rows i64[m]."""
-    for value in np.unique(values[wanted]).tolist():
-        yield value, np.flatnonzero(wanted & (values == value))
+def _count_old(cube: CountCube, waiting: dict[int, list[Cells]]) -> None:
+    for signal, parts in waiting.items():
+        cube.add_old(signal, joined(parts), loading=True)
+    waiting.clear()

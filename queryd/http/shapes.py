@@ -159,6 +159,8 @@ class WindowTotals(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `users` are distinct users, `users_error` the standard error of that number: 0 when it is `exact`, else it
     is a `sketch`. Null with `expired` or `too_many_rows` as the reason, or when the signal keeps no users.
+    `resolution` is the length of the buckets that it was counted in: `1m`, `1h` or `1d`. Where only days are
+    kept, a shorter window is the day that holds `at`.
     """
 
     count: int
@@ -169,10 +171,16 @@ class WindowTotals(msgspec.Struct, frozen=True, omit_defaults=True):
     users: int | None = None
     users_error: float | None = None
     users_estimator: Literal["exact", "sketch", "expired", "too_many_rows"] | None = None
+    resolution: str = ""
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """What one signal has amounted to for one entity at time `at`."""
+    """What one signal has amounted to for one entity at time `at`.
+
+    `decay` has a score for each half-life, for the lifetime of a linear decay, or `all_time` where nothing
+    fades. `resolution` is the length of the buckets that `all_time` and `decay` were summed from; `exact`
+    when events are known one by one.
+    """
 
     id: str
     signal: str
@@ -182,6 +190,7 @@ class Ledger(msgspec.Struct, frozen=True):
     all_time: Totals
     windows: dict[str, WindowTotals]
     decay: dict[str, float]
+    resolution: str = "exact"
 
 
 class StateItems(msgspec.Struct, frozen=True):
