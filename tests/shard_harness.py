@@ -111,15 +111,17 @@ class RecordingView:
 
 
 class ShardSite:
-    """One worker's context with a recording view in each scope; shards are built over chosen rows."""
+    """One worker's context with a recording view in each scope, or the views of a registry; shards are built
+    over chosen rows.
+    """
 
-    def __init__(self, folder: Path, schema: Schema) -> None:
+    def __init__(self, folder: Path, schema: Schema, registry: MaterializerRegistry | None = None) -> None:
         self.schema = schema
         self.views: dict[Scope, list[RecordingView]] = {scope: [] for scope in Scope}
         self.items, self.users, self.profiles, self.creators = (Interner() for _ in range(4))
         self.cards = ItemCards(folder / "cards", schema, self.items, self.creators)
         self.forwarder = RecordingForwarder(schema, self.items, self.users, self.profiles)
-        registry = MaterializerRegistry([self._view(scope) for scope in Scope])
+        registry = registry or MaterializerRegistry([self._view(scope) for scope in Scope])
         self.context = WorkerContext(
             schema=schema,
             partitions=PARTITIONS,
