@@ -326,5 +326,5 @@ def test_a_forget_record_that_comes_twice_spares_who_came_in_between(tmp_path: P
     life.take(Record(3, encode_profile_record(late_profile), None, NOW_MS, PROFILE_HEADERS))
     life.take(Record(4, once.value, once.key, NOW_MS, FORGET_HEADERS))
     life.flush()
-    assert len(life.facts(Scope.USER, life.rows, {"user_state"})) == 2
+    assert len(life.facts(Scope.USER, life.rows, {"user_state"})) == 1
     assert not life.rows.tables.get("user_profiles")
