@@ -24,6 +24,8 @@ import uvloop
 
 from materializers.interner import Interner
 from materializers.materializer import Scope, TableSpec
+from materializers.refold.progress import read_progress
+from materializers.refold.swap_files import REBUILD_FOLDER
 from materializers.refold.swapper import Swapper
 from materializers.registry import MaterializerRegistry, default_registry
 from materializers.shards.card_feed import CardFeed, open_cards
@@ -44,6 +46,7 @@ from materializers.tables.owner import OwnerSettings, TableOwner
 from materializers.tables.partition import Shard
 from schemas.default import default_schema
 from schemas.errors import TidalError
+from schemas.fingerprint import schema_fingerprint
 from schemas.loading import load_schema
 from schemas.model import Schema
 from schemas.settings import Settings, load_settings
@@ -120,6 +123,7 @@ class Worker:
     ) -> None:
         self._settings = settings
         self._name = name
+        self._schema_fingerprint = schema_fingerprint(schema)
         self._registry = registry or default_registry()
         self._folder = worker_folder(Path(settings.data), name)
         self._stop = asyncio.Event()
@@ -298,6 +302,8 @@ class Worker:
                 "profiles": len(context.profiles),
             },
             "cards": self._card_feed.cards,
+            "schema": self._schema_fingerprint,
+            "rebuild": read_progress(Path(self._settings.data) / REBUILD_FOLDER),
             "rebuilding": {str(partition): views for partition, views in self._swapper.held.items()},
             "cpu_s_by_stage": {stage: round(spent, 3) for stage, spent in self._clock.seconds.items()},
             "cpu_s_by_thread": cpu_by_thread(),

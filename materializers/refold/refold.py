@@ -139,22 +139,23 @@ class Refold:
                 return interner.string(int(found[0]))
         return None
 
-    def advance(self, goal: Goal, only: frozenset[int] | None = None) -> None:
-        """Fold exactly up to ``goal``, which lies behind no earlier one.
+    def next_card_rows(self) -> dict[int, int]:
+        """By user partition the first row of ``card_positions`` that no goal has contained."""
+        return {partition: source.card_rows_known for partition, source in self._sources.items()}
 
-        Args:
-            only: partitions whose tables have to be there; the others may stay where they are.
+    def advance(self, goal: Goal) -> None:
+        """Fold exactly up to ``goal``, which lies behind no earlier one; partitions that it lacks may stay
+        where they are.
 
         Raises:
             LogUnreadableError: the log does not answer, or no longer has what is needed.
         """
-        wanted = {place: goal[place] for place in goal if only is None or place in only}
         if self._history is not None:
-            self._read_items(wanted)
+            self._read_items(goal)
         if self._keeps_entities:
-            self._fold_entities(wanted)
+            self._fold_entities(goal)
         if self._keeps_users or self._keeps_items:
-            self._fold_signals(wanted)
+            self._fold_signals(goal)
         self._flush()
 
     # -- entities -----------------------------------------------------------------------------------
@@ -288,18 +289,19 @@ class Refold:
             mark = Place(f"{key} {place.topic}", place.partition)
             start = self._next.get(mark)
             if start is None and end > 0:
-                start = self._first_offset(place, end)
-            spans[place] = Span(start or 0, end)
-            self._next[mark] = max(end, start or 0)
+                start = self._first_offset(place)
+            if start is not None and start < end:
+                spans[place] = Span(start, end)
+                self._next[mark] = end
         progress.total = sum(map(len, spans.values()))
         for batch in self._log.read(spans):
             yield batch
             progress.records += sum(map(len, batch))
             self._watch(progress)
 
-    def _first_offset(self, place: Place, end: int) -> int:
+    def _first_offset(self, place: Place) -> int:
         low = self._log.bounds(place).start
-        if low > 0 and place.topic == SIGNALS and end > 0:
+        if low > 0 and place.topic == SIGNALS:
             raise LogUnreadableError(
                 f"{place.topic} partition {place.partition} begins at offset {low}: retention has removed "
                 "what the tables were folded from; only entities can be folded again"

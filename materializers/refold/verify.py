@@ -17,6 +17,7 @@ from materializers.refold.log_reader import LogReader, Place
 from materializers.refold.own_tables import own_tables
 from materializers.refold.progress import Watch, unwatched
 from materializers.refold.refold import Refold
+from materializers.refold.same_schema import check_schema
 from materializers.registry import MaterializerRegistry
 from materializers.tables.reader import TableReader
 from schemas.errors import TidalError
@@ -110,6 +111,7 @@ def verify(
     reader, log = TableReader(data, folder.name), LogReader(brokers)
     try:
         reader.catch_up()
+        check_schema(reader, schema)
         goal = goal_of(reader)
         if len(goal) < partitions:
             raise NothingToVerifyError(
