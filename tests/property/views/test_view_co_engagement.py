@@ -9,22 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from materializers.materializer import Forgotten
-from materializers.rows.co_engagement import decode_users, split_co_engagement_key
 from materializers.views.co_engagement import VIEW, CoEngagement
 from schemas.ids import entity_id, entity_ids
-from tests.memory_rows import MemoryRows, MemoryWriter
+from tests.memory_rows import MemoryWriter
 from tests.oracle import Event
+from tests.user_tables import Samples, samples_of
 from tests.view_harness import Partition, flush, run_carded, small_schema
 from tests.view_strategies import Cuts, cuts, streams
 
 SCHEMA = small_schema()
-CODES = {SCHEMA.states[name].code for name in SCHEMA.co_engagement}
 USERS = [f"u{number}" for number in range(12)]
-Samples = dict[tuple[int, int], list[int]]
-
-
-def stored(rows: MemoryRows) -> Samples:
-    return {split_co_engagement_key(key): decode_users(row).tolist() for key, row in rows.scan(VIEW.name)}
 
 
 def expected(events: list[Event], users_max: int) -> Samples:
@@ -42,7 +36,7 @@ def test_rows_are_the_smallest_of_all_who_ever_had_the_state(
 ) -> None:
     build = lambda context: CoEngagement(context, users_max)  # noqa: E731
     partition, oracle = run_carded(VIEW, SCHEMA, {}, events, cut, build)
-    assert stored(partition.rows) == expected(oracle.events, users_max)
+    assert samples_of(partition.rows) == expected(oracle.events, users_max)
 
 
 @given(streams(users=USERS), streams(users=USERS), st.booleans(), st.integers(1, 3))
@@ -63,9 +57,9 @@ def test_a_forgotten_user_is_in_no_row_wherever_flushes_fell(
         wids = partition.users.ids(["u0"])
         view.forget(Forgotten(entity_ids=np.asarray(entity_ids(["u0"])), wids=wids), writer)
         writer.commit()
-        assert all(entity_id("u0") not in users for users in stored(partition.rows).values())
+        assert all(entity_id("u0") not in users for users in samples_of(partition.rows).values())
         view.on_batch(partition.user_batch(after, []))
         flush(view, partition.rows)
-        outcomes.append(stored(partition.rows))
+        outcomes.append(samples_of(partition.rows))
     assert outcomes[0] == outcomes[1]
     assert all(entity_id("u0") not in users for users in outcomes[0].values())
