@@ -248,6 +248,7 @@ COMES_BACK = [Turn("card", 0), Event(0, 0, 1, 5), FLUSH, Forget(0), Event(0, 1, 
 @example([*COMES_BACK, FLUSH, Event(0, 2, 1, 9), Event(0, 1, 1, 7)])
 @example([*COMES_BACK, CRASH, FLUSH, CRASH])
 @example([*COMES_BACK, Forget(0), FLUSH])
+@example([*COMES_BACK, FLUSH, Event(1, 2, 1, 9)])
 @settings(max_examples=25)
 def test_tables_are_those_of_a_log_without_the_erased(steps: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as name:
