@@ -41,7 +41,7 @@ from materializers.user_sample import canonical
 U64 = npt.NDArray[np.uint64]
 
 BLOCK_ENTRIES = 1_024  # about 13 KB, decoded in 40 µs
-FINAL_ENTRIES = 1 << 17  # merging eight smaller ones takes some 100 ms at most
+FINAL_ENTRIES = 1 << 17  # a merge makes a run of less than twice as many, in some 100 ms
 FAN_IN = 8
 _LEVEL_BITS = 3  # log2 of the fan-in
 _GATHERED_MAX = 1 << 17  # entries in memory before they are reduced early: about 5 MB
@@ -63,8 +63,10 @@ def runs_to_merge(sizes: Sequence[int], arriving: int) -> list[int]:
         small = [index for index, size in enumerate(sizes) if index not in chosen and _level(size) <= level]
         if len(small) < FAN_IN - 1:
             break
-        chosen += small
-        total += sum(sizes[index] for index in small)
+        for index in sorted(small, key=sizes.__getitem__):
+            if total < FINAL_ENTRIES:
+                chosen.append(index)
+                total += sizes[index]
     return chosen
 
 
@@ -191,7 +193,7 @@ class UserRuns:
         if self._days:
             day, (flush, runs) = next(iter(self._days.items()))
             if self._flush - flush > _REST_FLUSHES:
-                small = [index for index, size in enumerate(runs.sizes) if size < FINAL_ENTRIES]
+                small = _smallest(runs.sizes)
                 if len(small) > _RESTED_RUNS_MAX:
                     self._replace(day, runs, small, [], writer)
                 del self._days[day]
@@ -222,6 +224,17 @@ class UserRuns:
         writer.delete(TABLE, key)
         self._days.pop(day, None)
         return True
+
+
+def _smallest(sizes: Sequence[int]) -> list[int]:
+    """The smallest runs, as indexes, that together are about a final one."""
+    chosen: list[int] = []
+    total = 0
+    for index in sorted(range(len(sizes)), key=sizes.__getitem__):
+        if total < FINAL_ENTRIES and sizes[index] < FINAL_ENTRIES:
+            chosen.append(index)
+            total += sizes[index]
+    return chosen
 
 
 def _level(size: int) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from materializers.materializer import Scope as TableScope
 from queryd.assembly import Assembler, TitleReader, explained
 from queryd.cursor import CursorCodec, check_same_list
-from queryd.errors import CohortTooSmall, EngineNotReady, NotServed, PositionTimeout, QueryError
+from queryd.errors import CohortTooSmall, EngineNotReady, PositionTimeout, QueryError
 from queryd.execute.context import Context
 from queryd.execute.pipeline import execute
 from queryd.execute.report import Report
@@ -38,7 +38,7 @@ from queryd.hot.users import UserReader
 from queryd.language.ast import Query
 from queryd.language.json_form import from_json
 from queryd.language.parse import from_predicate_error, parse_query
-from queryd.ledgers import Ledgers
+from queryd.ledgers import Ledgers, ranges_of_users
 from queryd.plan.plan import Plan
 from queryd.plan.planner import make_plan
 from queryd.positions import AppliedPositions
@@ -229,11 +229,15 @@ class Engine:
         scope = Scope(None if cohort is None else self._cohort(cohort))
         if scope.cohort is not None:
             await self._refuse_small(scope.cohort)
+        if signal is not None and signal not in self.schema.signals:
+            raise QueryError(f"no signal is called {signal!r}", expected=sorted(self.schema.signals))
+        asked = self.schema.signal_list if signal is None else [self.schema.signals[signal]]
         users = DistinctUsers(self._tables, self._hot, items)
+        await users.load(ranges_of_users(reads, scope, asked, window))
+        current = self._items_of(kind, id)  # there may be more of them by now
+        items = items if current is None else current
         ledgers = Ledgers(self._hot, reads, items, users, scope, cohort)
         if signal is not None:
-            if signal not in self.schema.signals:
-                raise QueryError(f"no signal is called {signal!r}", expected=sorted(self.schema.signals))
             return ledgers.of(id, self.schema.signals[signal], window)
         return {
             each.name: ledgers.of(id, each, window)

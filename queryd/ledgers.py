@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from queryd.errors import QueryError, nearest_name
 from queryd.hot.arrays import Mask
 from queryd.hot.columns import HotColumns
+from queryd.hot.cube import BucketRange
 from queryd.hot.distinct import NOT_KEPT, DistinctUsers, UsersRead
 from queryd.hot.reads import Amount, Scope, SignalReads
 from queryd.reply import LedgerOut, TotalsOut, WindowOut
 from schemas.durations import ALL_TIME, DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.model import SignalDef
 from schemas.weights import WEIGHT_SCALE
+
+
+def ranges_of_users(
+    reads: SignalReads, scope: Scope, signals: Iterable[SignalDef], window: str | None
+) -> list[BucketRange]:
+    """The ranges in which ledgers of these signals count distinct users."""
+    names = {
+        name
+        for signal in signals
+        if signal.distinct_users
+        for name in (*signal.windows, ALL_TIME)
+        if window in (None, ALL_TIME, name)
+    }
+    return [reads.buckets(name, scope) for name in sorted(names)]
 
 
 class Ledgers:

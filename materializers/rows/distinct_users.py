@@ -165,10 +165,35 @@ def decode_block(value: bytes, day: int) -> Entries:
     """Raises:
     RowFormatError: damaged, or of another version.
     """
+    reader, codes, item = _head(value)
+    return _rest(reader, codes, item, day)
+
+
+def decode_items(value: bytes, day: int, items: U32) -> Entries:
+    """The entries of some items, ascending u32[m]; of a block with none of them only the head is read.
+
+    Raises:
+        RowFormatError: damaged, or of another version.
+    """
+    reader, codes, item = _head(value)
+    starts, ends = np.searchsorted(item, items, "left"), np.searchsorted(item, items, "right")
+    held = np.flatnonzero(starts < ends)
+    if not len(held):
+        return NOTHING
+    entries = _rest(reader, codes, item, day)
+    if len(held) == 1:
+        return entries.at(slice(int(starts[held[0]]), int(ends[held[0]])))
+    return entries.at(np.isin(item, items))
+
+
+def _head(value: bytes) -> tuple[Unpacker, U32, U32]:
     reader = Unpacker(TABLE, value, VERSION)
     base = reader.scalar()
     codes = reader.list_of_ints().astype(np.uint32)
-    item = (reader.ints() + base).astype(np.uint32)
+    return reader, codes, (reader.ints() + base).astype(np.uint32)
+
+
+def _rest(reader: Unpacker, codes: U32, item: U32, day: int) -> Entries:
     signal = codes[reader.ints()]
     stored = reader.words()
     profile = reader.ints().astype(np.uint32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from itertools import pairwise
 
 import msgspec
@@ -29,7 +31,9 @@ from materializers.rows.ordinals import decode_ordinal
 from materializers.user_runs import FAN_IN, FINAL_ENTRIES, runs_to_merge
 from materializers.user_sample import canonical
 from materializers.views.distinct_users import VIEW
+from queryd.hot import distinct
 from queryd.hot.columns import HotColumns, OrdinalMap
+from queryd.hot.cube import BucketRange
 from queryd.hot.distinct import DistinctUsers
 from queryd.hot.reads import bucket_range
 from schemas.ids import entity_id
@@ -96,15 +100,26 @@ def content(rows: MemoryRows) -> list[tuple[object, ...]]:
     )
 
 
-def reads(rows: MemoryRows, schema: Schema, items: set[str]) -> tuple[HotColumns, DistinctUsers]:
+EVERYTHING = [BucketRange(minutes=False, low=0, high=2**31)]
+
+
+def reads(
+    rows: MemoryRows, schema: Schema, items: set[str], ranges: Sequence[BucketRange] = EVERYTHING
+) -> tuple[HotColumns, DistinctUsers]:
+    hot, mask = columns(rows, schema, items)
+    users = DistinctUsers(MemoryTables({0: rows}), hot, mask)
+    asyncio.run(users.load(ranges))
+    return hot, users
+
+
+def columns(rows: MemoryRows, schema: Schema, items: set[str]) -> tuple[HotColumns, np.ndarray]:
     hot = HotColumns(schema)
     ids = [decode_ordinal(value) for _, value in rows.scan("item_ids")]
     hot.item_maps[0], hot.profile_maps[0] = OrdinalMap(), OrdinalMap()
     hot.item_maps[0].set(0, hot.items.ordinals.deal(ids))
     profiles = [decode_ordinal(value) for _, value in rows.scan("item_profiles")]
     hot.profile_maps[0].set(0, hot.profiles.deal(profiles))
-    mask = np.array([name in items for name in hot.items.ordinals.ids], dtype=np.bool_)
-    return hot, DistinctUsers(MemoryTables({0: rows}), hot, mask)
+    return hot, np.array([name in items for name in hot.items.ordinals.ids], dtype=np.bool_)
 
 
 def clean(events: list[Event], schema: Schema = SCHEMA) -> CleanFold:
@@ -117,10 +132,10 @@ def clean(events: list[Event], schema: Schema = SCHEMA) -> CleanFold:
 @given(streams(users=[*USERS, ""]), cuts, st.sets(st.sampled_from(ITEMS), min_size=1), ages)
 def test_windows_equal_the_fold(events: list[Event], cut: Cuts, items: set[str], age_ms: int) -> None:
     at_ms, fold = START_MS - age_ms, clean(events)
-    hot, users = reads(folded(events, cut), SCHEMA, items)
+    hot, users = reads(folded(events, cut), SCHEMA, items, [bucket_range(each, at_ms) for each in WINDOWS])
     young = parse_predicate("age:18-24 AND NOT locale:US", 16)
     for signal in ("glance", "cheer"):
-        for window in reversed(WINDOWS):
+        for window in WINDOWS:
             wanted = bucket_range(window, at_ms)
             found = users.count(SCHEMA.signal_index[signal], wanted, None)
             assert found.estimator == "exact"
@@ -191,7 +206,7 @@ def test_runs_stay_few_and_merges_small(arriving: int) -> None:
     for _ in range(3_000):
         chosen = runs_to_merge(sizes, arriving)
         merged = arriving + sum(sizes[index] for index in chosen)
-        assert merged <= FAN_IN * FINAL_ENTRIES
+        assert merged < 2 * FINAL_ENTRIES
         written += merged
         sizes = [size for index, size in enumerate(sizes) if index not in chosen] + [merged]
         small = [size for size in sizes if size < FINAL_ENTRIES]
@@ -231,3 +246,46 @@ def test_pairs_of_runs_never_share_a_number() -> None:
     runs = decode_runs(value)
     assert all(first < second for first, second in pairwise(runs.runs))
     assert runs.next_run == 40
+
+
+async def test_runs_merged_while_they_are_read_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distinct, "_BLOCKS_AT_ONCE", 1)
+    partition = Partition(SCHEMA)
+    view = VIEW.build(partition.context())
+    view.restore(partition.rows)
+    for number in range(FAN_IN - 1):
+        view.on_batch(partition.item_batch([_event(number, f"u{number}", START_MS)]))
+        flush(view, partition.rows)
+    users = DistinctUsers(MemoryTables({0: partition.rows}), *columns(partition.rows, SCHEMA, {"i0"}))
+    reading = asyncio.create_task(users.load(EVERYTHING))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not reading.done()
+    view.on_batch(partition.item_batch([_event(99, "u0", START_MS)]))
+    flush(view, partition.rows)
+    await reading
+    found = users.count(SCHEMA.signal_index["glance"], bucket_range("24h", START_MS), None)
+    assert found.users == FAN_IN - 1
+
+
+def test_above_the_bound_every_order_gives_one_estimate() -> None:
+    """6,000 users on one day, another 3,000 the day before: both windows within four standard errors."""
+    events = [
+        _event(number, f"user{number}", START_MS - DAY_MS * (number % 3 == 0)) for number in range(9_000)
+    ]
+    schema = SCHEMA
+    answers = set()
+    for cut in (Cuts([9_000], frozenset(), frozenset()), Cuts([700], frozenset(range(14)), frozenset({3}))):
+        _, users = reads(folded(events, cut), schema, {"i0"})
+        day = users.count(schema.signal_index["glance"], bucket_range("24h", START_MS + 20 * HOUR_MS), None)
+        week = users.count(schema.signal_index["glance"], bucket_range("7d", START_MS), None)
+        before = users.count(schema.signal_index["glance"], bucket_range("24h", START_MS - DAY_MS), None)
+        answers.add((day, week, before))
+        events.reverse()
+    ((day, week, before),) = answers
+    assert (before.users, before.estimator) == (3_000, "exact")
+    for found, truth in ((day, 6_000), (week, 9_000)):
+        assert found.estimator == "sketch"
+        assert found.users is not None
+        assert found.standard_error is not None
+        assert abs(found.users - truth) < 4 * found.standard_error < 0.1 * truth
