@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pyroaring import BitMap
 
-from materializers.rows import blocks, cells, entities, ordinals, preference, relationships, user_state
+from materializers.rows import (
+    blocks,
+    cells,
+    distinct_users,
+    entities,
+    ordinals,
+    preference,
+    relationships,
+    user_state,
+)
 from materializers.rows.errors import RowFormatError
 from materializers.rows.packing import Packer, Unpacker
 
@@ -101,6 +110,21 @@ def relationship_bytes() -> bytes:
     return relationships.ROW.encode(columns, ["créateur".encode()])[0]
 
 
+def visits() -> distinct_users.Entries:
+    """Two visits of one day and the threshold of their cell."""
+    return distinct_users.Entries(
+        day=np.full(3, 20_411, dtype=U32),
+        item=np.array([70_000, 70_001, 70_001], dtype=U32),
+        signal=np.array([9, 4_000_000_000, 4_000_000_000], dtype=U32),
+        user=np.array([0x0102030405060708, 2**63, 2**64 - 2**20], dtype=np.uint64),
+        profile=np.array([0, 300, 0], dtype=U32),
+        hour=np.array([0, 23, distinct_users.THRESHOLD_HOUR], dtype=np.uint8),
+        first=np.array([0, 5, 0], dtype=np.uint8),
+        last=np.array([0, 59, 0], dtype=np.uint8),
+    )
+
+
+DAY_RUNS = distinct_users.DayRuns(7, (1, 6), (131_072, 40))
 STORED_ENTITY = entities.StoredEntity("item_é", "archived", 41, 1_763_600_000_000, b'{"title": "x"}')
 STORED_EDGE = entities.StoredEdge("user_U", "creator_ü", 0.75, 1_763_600_000_000, 12)
 ENTITY_CHANGES = [
@@ -132,6 +156,10 @@ TODAY: dict[str, Callable[[], bytes]] = {
     "state_key": lambda: user_state.state_key(1, 2, 3),
     "entity": lambda: entities.encode_entity(STORED_ENTITY),
     "edge": lambda: entities.encode_edge(STORED_EDGE),
+    "distinct_users_block": lambda: distinct_users.encode_block(visits()),
+    "distinct_users_block_key": lambda: distinct_users.block_key(20_411, 3, 70_001, 1),
+    "distinct_users_runs": lambda: distinct_users.encode_runs(DAY_RUNS),
+    "distinct_users_day_key": lambda: distinct_users.day_key(20_411),
     "entity_changes": lambda: entities.encode_entity_changes(ENTITY_CHANGES),
     "edge_changes": lambda: entities.encode_edge_changes(EDGE_CHANGES),
 }
@@ -188,6 +216,13 @@ def test_the_fixture_is_read() -> None:
     assert relationships.split_relationship_key(stored["relationship_key"]) == (1, 2, 3)
     assert user_state.decode_container(stored["state_container"]) == BitMap([1, 5, 65_535])
     assert user_state.split_state_key(stored["state_key"]) == (1, 2, 3)
+    read_visits = distinct_users.decode_block(stored["distinct_users_block"], 20_411)
+    for column in ("day", "item", "signal", "user", "profile", "hour", "first", "last"):
+        assert getattr(read_visits, column).tolist() == getattr(visits(), column).tolist()
+    key = stored["distinct_users_block_key"]
+    assert distinct_users.split_block_key(key) == (20_411, 3, 70_001)
+    assert distinct_users.decode_runs(stored["distinct_users_runs"]) == DAY_RUNS
+    assert distinct_users.day_of(stored["distinct_users_day_key"]) == 20_411
     assert entities.decode_entity_row(stored["entity"]) == STORED_ENTITY
     assert entities.decode_edge(stored["edge"]) == STORED_EDGE
     assert entities.decode_entity_changes(stored["entity_changes"]) == ENTITY_CHANGES
@@ -205,6 +240,9 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "new_ordinals": ordinals.decode_new_ordinals,
     "preference": preference.decode_preference,
     "state_container": user_state.decode_container,
+    "distinct_users_block": lambda value: distinct_users.decode_block(value, 20_411),
+    "distinct_users_block_key": distinct_users.split_block_key,
+    "distinct_users_runs": distinct_users.decode_runs,
     "entity_changes": entities.decode_entity_changes,
     "edge": entities.decode_edge,
     "edge_changes": entities.decode_edge_changes,
