@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -49,12 +50,11 @@ class Interner:
         Raises:
             IdCollisionError: a new string has the EntityId of a known one (nothing of it is kept).
         """
-        get = self._wid_of.get
-        found = [get(string, -1) for string in strings]
-        if -1 in found:
-            pairs = zip(found, strings, strict=True)
-            found = [wid if wid >= 0 else self._deal(string) for wid, string in pairs]
-        return np.array(found, dtype=np.uint32)
+        looked_up = map(self._wid_of.get, strings, repeat(-1))
+        found = np.fromiter(looked_up, dtype=np.int64, count=len(strings))
+        for row in np.flatnonzero(found < 0).tolist():
+            found[row] = self._deal(strings[row])
+        return found.astype(np.uint32)
 
     def collisions(self, strings: Sequence[str]) -> list[IdCollisionError]:
         """The strings that ``ids`` would refuse, without dealing anything; call it when ``ids`` raised."""

@@ -161,7 +161,9 @@ def _decode(context: WorkerContext, shards: Sequence[UserShard], plain: _Plain) 
     timestamps = np.concatenate([part.timestamp for part in plain.parts])
     offsets = np.concatenate([part.offset for part in plain.parts])
     values = [value or b"" for part in plain.parts for value in part.value]
-    decoded = decode_records(values, timestamps, context.schema, first_seen(plain.parts, timestamps))
+    decoded = decode_records(
+        values, timestamps, context.schema, first_seen(plain.parts, timestamps), compact=False
+    )
     context.clock.lap("user: decode")
     for reject in decoded.rejects:
         index, record = plain.record(reject.record)

@@ -15,7 +15,7 @@ I64 = npt.NDArray[np.int64]
 
 @dataclass(slots=True)
 class EventColumns:
-    """n events; strings stand once in a dictionary, each event holds their index.
+    """n events; strings stand in a dictionary (once, unless said otherwise), each event holds their index.
 
     ``kinds``, ``items``, ``users`` are the dictionaries (a user ``""`` is anonymous); ``kind`` u16[n],
     ``item`` u32[n], ``user`` u32[n] index them. ``weight`` is i64[n] in micro-units, ``ts_ms`` i64[n].

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -23,14 +23,25 @@ def to_dictionary(strings: Sequence[str]) -> tuple[list[str], I64]:
     return unique, np.fromiter(map(index.__getitem__, strings), dtype=np.int64, count=len(strings))
 
 
-def merge(parts: Sequence[EventColumns]) -> EventColumns:
-    """The events of all parts, in order, over one dictionary each of kinds, items and users."""
-    if len(parts) == 1 and _unique(parts[0]):
+def as_dictionary(strings: Sequence[str]) -> tuple[list[str], I64]:
+    """The same for who does not need each string to stand once."""
+    return list(strings), np.arange(len(strings), dtype=np.int64)
+
+
+def merge(parts: Sequence[EventColumns], *, compact: bool = True) -> EventColumns:
+    """The events of all parts, in order, over one dictionary each of kinds, items and users.
+
+    Unless ``compact``, an item or user may stand in its dictionary once for each part.
+    """
+    if len(parts) == 1 and (not compact or _unique(parts[0])):
         return parts[0]
     counts = [len(part) for part in parts]
-    kinds, kind = _merged([part.kinds for part in parts], [part.kind for part in parts], counts)
-    items, item = _merged([part.items for part in parts], [part.item for part in parts], counts)
-    users, user = _merged([part.users for part in parts], [part.user for part in parts], counts)
+    dictionary = to_dictionary if compact else as_dictionary
+    kinds, kind = _merged(
+        [part.kinds for part in parts], [part.kind for part in parts], counts, to_dictionary
+    )
+    items, item = _merged([part.items for part in parts], [part.item for part in parts], counts, dictionary)
+    users, user = _merged([part.users for part in parts], [part.user for part in parts], counts, dictionary)
     return EventColumns(
         kinds=kinds,
         items=items,
@@ -51,12 +62,15 @@ def _unique(part: EventColumns) -> bool:
 
 
 def _merged(
-    dictionaries: list[list[str]], indexes: list[npt.NDArray[Any]], counts: list[int]
+    dictionaries: list[list[str]],
+    indexes: list[npt.NDArray[Any]],
+    counts: list[int],
+    to_one: Callable[[Sequence[str]], tuple[list[str], I64]],
 ) -> tuple[list[str], I64]:
     sizes = [len(dictionary) for dictionary in dictionaries]
     starts = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
-    unique, merged = to_dictionary(list(chain.from_iterable(dictionaries)))
-    return unique, merged[np.concatenate(indexes) + np.repeat(starts, counts)]
+    strings, merged = to_one(list(chain.from_iterable(dictionaries)))
+    return strings, merged[np.concatenate(indexes) + np.repeat(starts, counts)]
 
 
 def _optional(columns: list[list[T] | None], counts: list[int], nothing: T) -> list[T] | None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from schemas.errors import RecordError, shown
 from schemas.records.columns import I64, EventColumns
-from schemas.records.dictionary import to_dictionary
+from schemas.records.dictionary import as_dictionary, to_dictionary
 from schemas.weights import WEIGHT_MAX, to_micro
 
 _NO_CONTEXT: Final = msgspec.Raw()
@@ -57,7 +57,7 @@ class JsonEvents:
     def read_events(self, records: Sequence[int], values: Sequence[bytes]) -> None:
         """One event in each value."""
         try:
-            events = [_decode_event(value) for value in values]
+            events = list(map(_decode_event, values))
         except REFUSALS:
             self._read_one_by_one(records, values)
             return
@@ -105,14 +105,17 @@ def element_bytes(value: bytes, position: int) -> bytes:
     return bytes(_decode_elements(value)[position])
 
 
-def event_columns(events: Sequence[JsonEvent], default_ts_ms: I64) -> EventColumns:
+def event_columns(events: Sequence[JsonEvent], default_ts_ms: I64, *, compact: bool = True) -> EventColumns:
     """Columns of events; ``default_ts_ms`` i64[n] stands in where an event has no time.
+
+    Unless ``compact``, items and users stand as often in their dictionaries as in the events.
 
     Weights and times beyond any limit are clipped to just beyond it: the caller refuses them.
     """
     kinds, kind = to_dictionary([event.kind for event in events])
-    items, item = to_dictionary([event.item for event in events])
-    users, user = to_dictionary([event.user or "" for event in events])
+    dictionary = to_dictionary if compact else as_dictionary
+    items, item = dictionary([event.item for event in events])
+    users, user = dictionary([event.user or "" for event in events])
     weights = np.array([event.weight for event in events], dtype=np.float64)
     return EventColumns(
         kinds=kinds,
