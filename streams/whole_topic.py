@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -47,9 +47,12 @@ class WholeTopicReader:
         topic: str,
         start_offsets: Mapping[int, int] | None = None,
         timeout_s: float = START_TIMEOUT_S,
+        partitions: Collection[int] | None = None,
     ) -> None:
+        """`partitions`: read only these; all without it."""
         self._brokers = brokers
         self._topic = topic
+        self._chosen = partitions
         self._consumer = Consumer(_options(brokers))
         self._ends: dict[int, int] = {}
         try:
@@ -144,6 +147,7 @@ class WholeTopicReader:
         return {
             partition: self._start(partition, wanted.get(partition), timeout_s)
             for partition in sorted(topics[self._topic].partitions)
+            if self._chosen is None or partition in self._chosen
         }
 
     def _start(self, partition: int, wanted: int | None, timeout_s: float) -> int:

@@ -102,8 +102,13 @@ def dead_letter(error: RecordError, record: RefusedRecord, event: int | None = N
 
 
 def _of_event(root: Origin, event: int | None) -> Origin:
-    """The identity of one event of a record that was sent again whole."""
-    return root if event is None else Origin(root.topic, root.partition, root.offset, event)
+    """The identity of one event of a record that was sent again.
+
+    What was one event before is that event still, whatever its index in the bytes that were sent.
+    """
+    if event is None or root.event is not None:
+        return root
+    return Origin(root.topic, root.partition, root.offset, event)
 
 
 def letter_of(headers: Iterable[tuple[str, bytes | None]] | None) -> DeadLetter | None:

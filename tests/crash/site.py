@@ -49,6 +49,10 @@ class Site:
     def create_topics(self) -> None:
         init_topics(self.broker.bootstrap, all_topics(TopicSettings(partitions=self._partitions)))
 
+    def use_schema(self, path: Path) -> None:
+        """What processes that start from now on are given."""
+        self._environment["TIDAL_SITE_SCHEMA"] = str(path)
+
     def start_worker(self, name: str) -> None:
         command = [sys.executable, "-m", "materializers.worker", "--name", name]
         self._start(name, [*command, "--brokers", self.broker.bootstrap, "--data", str(self.data)])

@@ -251,6 +251,13 @@ def test_one_event_of_a_record_that_was_refused_whole_has_an_identity_of_its_own
     ]
 
 
+def test_an_event_of_a_batch_keeps_its_identity_when_its_bytes_are_a_batch_of_one() -> None:
+    error = RecordError("unknown_kind", "kind", "no signal is called 'x'")
+    first = dead_letter(error, Refused("tidal.signals", 3, 42, NOW), event=5)
+    again = Refused("tidal.signals", 3, 50, NOW, tuple(letter_headers(first)))
+    assert dead_letter(error, again, event=0).root == first.root
+
+
 def test_a_letter_keeps_what_kind_of_record_it_was() -> None:
     error = RecordError("malformed_json", "", "unexpected end")
     record = Refused("tidal.signals", 0, 1, NOW, (("tidal-type", b"profile"),))
