@@ -44,6 +44,7 @@ from materializers.tables.changelog import ChangelogTopics
 from materializers.tables.database import Database, DatabaseSettings
 from materializers.tables.owner import OwnerSettings, TableOwner
 from materializers.tables.partition import Shard
+from materializers.tables.wiping import Wiper, WipeSettings
 from schemas.default import default_schema
 from schemas.errors import TidalError
 from schemas.fingerprint import schema_fingerprint
@@ -98,6 +99,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     fetch_bytes_max: int = 1 << 20
     owner: OwnerSettings = OwnerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    wipe: WipeSettings = WipeSettings()
 
 
 def worker_folder(data: Path, name: str) -> Path:
@@ -177,6 +179,7 @@ class Worker:
             clock=self._clock,
         )
         self._swapper = Swapper(self._folder, self._owner)
+        self._wiper = Wiper(self._database, self._owner, settings.wipe)
 
     async def run(self, on_ready: Callable[[], None] | None = None) -> None:
         """Run until ``stop``.
@@ -197,6 +200,7 @@ class Worker:
         failed = asyncio.create_task(self._owner.failed())
         steps = [asyncio.create_task(each.run()) for each in self._steps.values()]
         steps.append(asyncio.create_task(self._swapper.run()))
+        steps.append(asyncio.create_task(self._wiper.run()))
         try:
             await app.start()
             if on_ready is not None:
@@ -309,6 +313,7 @@ class Worker:
             "cpu_s_by_thread": cpu_by_thread(),
             "process_cpu_s": round(time.process_time(), 2),
             "forwarded": {"entries": self._forwarder.entries, "rerouted": self._forwarder.rerouted},
+            "erasures": self._wiper.status(),
             **self._owner.status(),
             "shards": {
                 str(state.partition): _user_status(state.shards[Scope.USER]) for state in self._owner.states()
@@ -366,6 +371,7 @@ def config_of(settings: Settings) -> WorkerConfig:
             ),
             checkpoint_pace=Pace(interval_min_s=worker.checkpoint_interval_ms / 1000),
         ),
+        wipe=WipeSettings(interval_s=worker.wipe_interval_s),
     )
 
 

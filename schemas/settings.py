@@ -140,6 +140,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: Annotated[float, Meta(gt=0.0)] = 0.3
     # Keep the place in the group over a restart within the session: the others do not stand still.
     static_membership: bool = False
+    # Erased users leave the disk's files by reading and writing them whole: at most this often.
+    wipe_interval_s: Seconds = 600.0
     # Of one partition in one fetch: some 10,000 JSON events, which are folded in well under a second.
     fetch_bytes_max: Size = 1 * MIB
     # Of all partitions in one poll.

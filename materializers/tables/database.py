@@ -6,6 +6,7 @@ later breaks its catch-up for good), and the write-ahead log stays on (they see 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
@@ -13,8 +14,10 @@ from typing import Any, Final, cast
 import msgspec
 from rocksdict import (
     BlockBasedOptions,
+    BottommostLevelCompaction,
     Cache,
     ColumnFamily,
+    CompactOptions,
     DBCompressionType,
     Options,
     Rdict,
@@ -25,6 +28,7 @@ from rocksdict import (
 from materializers.materializer import TableSpec
 from materializers.tables.feed import Section
 from materializers.tables.layout import (
+    CODE_BYTES,
     DEFAULT_FAMILY,
     PENDING_TABLE,
     PREFIX_BYTES,
@@ -37,12 +41,13 @@ from materializers.tables.layout import (
     row_range,
     table_code,
 )
-from materializers.tables.meta import META_TABLE
+from materializers.tables.meta import META_TABLE, OWNERSHIP_KEY
 from schemas.errors import TidalError
 from schemas.ids import find_code_collisions
 from schemas.keys import PARTITION_BYTES
 
 FLUSH_NUMBER: Final = b"flush"
+WIPE_DUE: Final = b"wipe"
 
 
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +90,7 @@ class Database:
         handles = {name: self._db.get_column_family_handle(name) for name in families}
         self._families = {table: families[family_of(table)] for table in self.tables}
         self._handles = {table: handles[family_of(table)] for table in self.tables}
+        self._merging = False
         stored = self.get(META_TABLE, WORKER, FLUSH_NUMBER)
         self.flush_number = 0 if stored is None else int.from_bytes(stored, "big")
 
@@ -135,6 +141,58 @@ class Database:
         for table in (META_TABLE, PENDING_TABLE):
             self.delete_rows(batch, table, partition)
 
+    def held_partitions(self) -> list[int]:
+        """Partitions that have an ownership record on this disk."""
+        family = self._families[META_TABLE]
+        first, after = row_prefix(META_TABLE, 0), row_prefix(META_TABLE, WORKER)
+        keys = [key for key, _ in scan_range(family, first, after, CODE_BYTES)]
+        return [
+            int.from_bytes(key[:PARTITION_BYTES], "big")
+            for key in keys
+            if key[PARTITION_BYTES:] == OWNERSHIP_KEY
+        ]
+
+    def mark_wipe_due(self, batch: WriteBatch) -> None:
+        """Add to ``batch``: rows were dropped that must leave the files, also if the worker dies before."""
+        self.put(batch, META_TABLE, WORKER, WIPE_DUE, time.time_ns().to_bytes(8, "big"))
+
+    def wipe_due(self) -> bytes | None:
+        """What ``wiped`` takes once the files are clean; None if nothing was marked."""
+        return self.get(META_TABLE, WORKER, WIPE_DUE)
+
+    def wiped(self, mark: bytes | None) -> None:
+        """Everything dropped up to ``mark`` has left the files."""
+        if mark is not None and self.wipe_due() == mark:
+            batch = self.batch()
+            batch.delete(row_prefix(META_TABLE, WORKER) + WIPE_DUE, self._handles[META_TABLE])
+            self.write(batch)
+
+    def compact(self) -> None:
+        """Write everything to files and merge all files, so that they hold present rows and nothing else.
+
+        Blocks for as long as reading and writing the whole database takes; safe from any thread, and folds
+        go on meanwhile.
+
+        Raises:
+            DatabaseError: the disk refused.
+        """
+        options = CompactOptions()
+        options.set_exclusive_manual_compaction(False)
+        options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+        families = list(dict.fromkeys(self._families.values()))
+        self._merging = True
+        try:
+            for family in families:  # all of them first: a log file goes when nothing in it is unflushed
+                family.flush(True)
+            for family in families:
+                family.compact_range(None, None, options)
+        except Exception as error:  # rocksdict raises plain Exception
+            raise DatabaseError(
+                f"{self.path}: the files could not be merged ({error}); free disk space, it is tried again"
+            ) from error
+        finally:
+            self._merging = False
+
     def put_rows(
         self, batch: WriteBatch, table: str, partition: int, rows: Mapping[bytes, bytes | None]
     ) -> None:
@@ -162,9 +220,17 @@ class Database:
 
     def close(self) -> None:
         """Release the lock; the object is unusable afterwards."""
+        merging = self._merging
+        if merging:  # it may have minutes to go, and what it has not done is done again
+            self._db.cancel_all_background(True)
         self._families.clear()
         self._handles.clear()
-        self._db.close()
+        try:
+            self._db.close()
+        except Exception:  # rocksdict raises plain Exception
+            if not merging:  # then it says that the database is being closed
+                raise
+        del self._db
 
 
 class PartitionRows:
@@ -278,6 +344,9 @@ def _database_options(settings: DatabaseSettings) -> Options:
     options.set_max_open_files(-1)
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(2)
+    # A manifest names the first and last key of every file that ever was, erased users among them. Past any
+    # size the next change of files begins a new one, which takes some milliseconds.
+    options.set_max_manifest_file_size(1)
     return options
 
 

@@ -255,6 +255,11 @@ class TableOwner:
             before = self._acquisitions.get(partition)
             self._acquisitions[partition] = self._spawn(self._acquire_until(partition, epoch, before))
 
+    @property
+    def assigned(self) -> frozenset[int]:
+        """Partitions that are ours or about to be."""
+        return self._assigned
+
     def is_ready(self, partition: int) -> bool:
         state = self._partitions.get(partition)
         return state is not None and state.ready
@@ -385,6 +390,16 @@ class TableOwner:
         )
         self._feed_times, self._feed_trimmed = kept, through
 
+    def trim_feed(self, through: int) -> None:
+        """Forget what the change feed told up to flush number ``through``: who has not read it reads the
+        tables anew.
+        """
+        batch = self._database.batch()
+        self._database.delete_rows(batch, CHANGES_TABLE, WORKER, change_key(0), change_key(through + 1))
+        self._database.write(batch)
+        self._feed_times = [entry for entry in self._feed_times if entry[1] > through]
+        self._feed_trimmed = max(self._feed_trimmed, through + 1)
+
     # -- checkpoint ---------------------------------------------------------------------------------
 
     async def checkpoint(self) -> None:
@@ -467,8 +482,12 @@ class TableOwner:
             state.held = True
             return state
 
-    async def replace_rows(self, state: PartitionState, rows: Mapping[str, Mapping[bytes, bytes]]) -> int:
+    async def replace_rows(
+        self, state: PartitionState, rows: Mapping[str, Mapping[bytes, bytes | None]]
+    ) -> int:
         """Let tables of a held partition hold ``rows`` and no others; the number of rows that vanished.
+
+        A row that is None is deleted even if the disk has none: the changelog may have one.
 
         One write batch: a crash leaves the old rows or the new ones. All of them go into the next checkpoint,
         so that the changelog says the same, and readers are told to read the partition anew.
@@ -491,11 +510,11 @@ class TableOwner:
             await self._resume(state)
 
     def _missing_in(
-        self, partition: int, rows: Mapping[str, Mapping[bytes, bytes]]
+        self, partition: int, rows: Mapping[str, Mapping[bytes, bytes | None]]
     ) -> dict[str, dict[bytes, bytes | None]]:
-        """The keys of each table that ``rows`` lacks."""
+        """The rows of each table that ``rows`` has not, as deletions."""
         return {
-            table: {key: None for key, _ in self._database.scan(table, partition) if key not in new}
+            table: {key: None for key, _ in self._database.scan(table, partition) if new.get(key) is None}
             for table, new in rows.items()
         }
 

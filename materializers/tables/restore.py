@@ -104,6 +104,8 @@ def restore_partition(
     """
     progress.started_s = time.monotonic()
     batch = database.batch()
+    if partition in database.held_partitions():
+        database.mark_wipe_due(batch)
     database.drop_partition(batch, partition)
     database.write(batch)
     with _consumer(topics) as consumer:

@@ -1,0 +1,156 @@
+"""Makes an erasure true for the disk: rows that were deleted leave its files.
+
+RocksDB keeps deleted rows until it happens to merge the files that they are in, their keys in the
+write-ahead log, and the first and last key of every file in its manifest; the change feed keeps what it told
+for a while. A *wipe* waits until the feed may forget, writes what is in memory to files, and merges all
+files: what is left holds present rows only. It runs beside the folds, in a thread, and rarely: one wipe
+serves every erasure before it, and reads and writes the whole database once.
+
+A partition that went to another worker leaves its rows here, in case it comes back; whoever is erased there
+would stay on this disk. So they are dropped after a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
+
+from materializers.materializer import Scope
+from materializers.rows.erasures import TABLE, ErasureRow, decode_erasure, encode_erasure
+from materializers.tables.database import Database, DatabaseError
+from materializers.tables.layout import PENDING_TABLE
+from materializers.tables.partition import PartitionState
+
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY_S: Final = 5.0
+
+
+class WipeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How soon, and how often at most.
+
+    Attributes:
+        interval_s: between two wipes. feed_keep_s: how long the change feed may be read.
+        unowned_keep_s: how long rows of a partition stay that another worker has.
+    """
+
+    interval_s: float = 600.0
+    feed_keep_s: float = 60.0
+    unowned_keep_s: float = 3_600.0
+
+
+class Owner(Protocol):
+    """What a wipe asks of the owner of the partitions."""
+
+    @property
+    def assigned(self) -> frozenset[int]: ...
+
+    def states(self) -> list[PartitionState]: ...
+
+    def current(self, state: PartitionState) -> bool: ...
+
+    def folded(self, state: PartitionState, events: int) -> None: ...
+
+    def trim_feed(self, through: int) -> None: ...
+
+    async def checkpoint(self) -> None: ...
+
+
+class _Unwiped(NamedTuple):
+    """A row of ``erasures`` whose traces may be on this disk."""
+
+    state: PartitionState
+    key: bytes
+    row: ErasureRow
+
+
+class Wiper:
+    """Of one worker; used on its event loop."""
+
+    def __init__(self, database: Database, owner: Owner, settings: WipeSettings) -> None:
+        self._database = database
+        self._owner = owner
+        self._settings = settings
+        self._next_s = 0.0
+        self._unowned_since: dict[int, float] = {}
+        self.wipes = 0
+
+    async def run(self) -> None:
+        """Look for erasures until cancelled."""
+        while True:
+            await asyncio.sleep(min(_LOOK_EVERY_S, self._settings.interval_s))
+            self._drop_unowned()
+            if time.monotonic() < self._next_s:
+                continue
+            try:
+                done = await self.wipe()
+            except DatabaseError as error:
+                logger.warning("%s", error)
+                done = True  # the next attempt reads everything again, so it has to wait as well
+            if done:
+                self._next_s = time.monotonic() + self._settings.interval_s
+
+    async def wipe(self) -> bool:
+        """Wipe if something was erased since the last time; whether anything was done."""
+        reason = self._database.wipe_due()
+        if reason is None and next(self._unwiped(), None) is None:
+            return False
+        await self._owner.checkpoint()
+        waiting = list(self._unwiped())
+        through = self._database.flush_number
+        await asyncio.sleep(self._settings.feed_keep_s)
+        if self._has_pending(through):
+            logger.info("erasure: waits for a checkpoint of what was flushed")
+            return False
+        self._owner.trim_feed(through)
+        started_s = time.monotonic()
+        await asyncio.get_running_loop().run_in_executor(None, self._database.compact)
+        self._database.wiped(reason)
+        self._tell(waiting)
+        self.wipes += 1
+        logger.info("%d erasures wiped from the disk in %.1f s", len(waiting), time.monotonic() - started_s)
+        return True
+
+    def status(self) -> Mapping[str, Any]:
+        """For people: wipes since the start, and the partitions' erasures that wait for the next."""
+        return {"wipes": self.wipes, "waiting": sum(1 for _ in self._unwiped())}
+
+    def _unwiped(self) -> Iterator[_Unwiped]:
+        for state in self._owner.states():
+            for key, value in self._database.scan(TABLE, state.partition):
+                row = decode_erasure(value)
+                if not row.wiped_ms:
+                    yield _Unwiped(state, key, row)
+
+    def _has_pending(self, through: int) -> bool:
+        """Whether the names of rows of a flush up to ``through`` still wait for a checkpoint."""
+        for state in self._owner.states():
+            first = next(self._database.scan(PENDING_TABLE, state.partition), None)
+            if first is not None and int.from_bytes(first[0], "big") <= through:
+                return True
+        return False
+
+    def _tell(self, waiting: list[_Unwiped]) -> None:
+        now_ms = int(time.time() * 1000)
+        for state, key, row in waiting:
+            if self._owner.current(state):  # else the new owner wipes its own disk, and says so
+                shard: Any = state.shards[Scope.ENTITY]
+                shard.note_wiped({key: encode_erasure(row.at_ms, row.rows, now_ms)})
+                self._owner.folded(state, 0)
+
+    def _drop_unowned(self) -> None:
+        now_s = time.monotonic()
+        gone = set(self._database.held_partitions()) - self._owner.assigned
+        self._unowned_since = {each: self._unowned_since.get(each, now_s) for each in gone}
+        for partition, since_s in self._unowned_since.items():
+            if now_s - since_s >= self._settings.unowned_keep_s:
+                batch = self._database.batch()
+                self._database.drop_partition(batch, partition)
+                self._database.mark_wipe_due(batch)
+                self._database.write(batch)
+                logger.info("partition %d: dropped, another worker has had it for long", partition)
