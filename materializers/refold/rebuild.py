@@ -22,8 +22,9 @@ from uuid import uuid4
 import msgspec
 
 from materializers.materializer import Scope, View
+from materializers.refold.changelog_keys import ChangelogKeys
 from materializers.refold.goal import Goal, goal_of, partition_goal
-from materializers.refold.log_reader import LogReader
+from materializers.refold.log_reader import LogReader, Place
 from materializers.refold.progress import Progress, ProgressFile, Watch, unwatched
 from materializers.refold.refold import Refold
 from materializers.refold.same_schema import check_schema
@@ -32,6 +33,7 @@ from materializers.registry import MaterializerRegistry
 from materializers.tables.reader import WORKERS_FOLDER, TableReader
 from schemas.errors import TidalError
 from schemas.model import Schema
+from streams.topics import changelog_topic
 
 _ROUNDS_MAX: Final = 8
 _SHORT_ROUND_S: Final = 1.0
@@ -88,12 +90,14 @@ def rebuild(
     partitions: int,
     name: str,
     *,
+    application: str = "tidal",
     watch: Watch = unwatched,
     swapped: Callable[[SwappedPartition], None] = lambda partition: None,
 ) -> Rebuilt:
     """Rebuild the view ``name`` on running workers.
 
     Args:
+        application: prefix of the changelog topics.
         swapped: told of each partition once its new rows are in force.
 
     Raises:
@@ -109,7 +113,7 @@ def rebuild(
 
         reader, log = TableReader(data, f"{REBUILD_FOLDER}/fold"), LogReader(brokers)
         try:
-            work = _Rebuild(data, folder, reader, log, schema, views, partitions, look)
+            work = _Rebuild(data, folder, reader, log, schema, views, partitions, application, look)
             return work.run(swapped)
         finally:
             reader.close()
@@ -126,10 +130,13 @@ class _Rebuild:
         schema: Schema,
         views: Sequence[View],
         partitions: int,
+        application: str,
         watch: Watch,
     ) -> None:
         self._data = data
         self._reader = reader
+        self._log = log
+        self._changelog = changelog_topic(application, views[0].scope.value)
         self._schema = schema
         self._views = views
         self._partitions = partitions
@@ -177,6 +184,8 @@ class _Rebuild:
         worker, generation = self._reader.owner(partition), self._reader.generation(partition)
         if worker is None:
             raise RebuildError(_interrupted(partition, "no worker owns it", done))
+        stale = ChangelogKeys(self._log, Place(self._changelog, partition), self._tables)
+        stale.read_on()
         folder = SwapFolder(self._data / WORKERS_FOLDER / worker, partition)
         request = Request(uuid4().hex, [view.name for view in self._views], generation)
         folder.remove()
@@ -184,14 +193,16 @@ class _Rebuild:
         started_s = time.monotonic()
         try:
             with _renewing(folder):
-                outcome = self._exchange(folder, request, done)
+                outcome = self._exchange(folder, request, stale, done)
         finally:
             folder.remove()
         return SwappedPartition(
             partition, worker, outcome.rows, outcome.vanished, round(time.monotonic() - started_s, 3)
         )
 
-    def _exchange(self, folder: SwapFolder, request: Request, done: Sequence[int]) -> Outcome:
+    def _exchange(
+        self, folder: SwapFolder, request: Request, stale: ChangelogKeys, done: Sequence[int]
+    ) -> Outcome:
         partition = folder.partition
         self._answer(folder, request, Held, done)
         self._reader.catch_up()
@@ -199,7 +210,8 @@ class _Rebuild:
             raise RebuildError(_interrupted(partition, "a rebalance gave it to another owner", done))
         first = self._refold.next_card_rows().get(partition, 0)
         self._refold.advance({partition: partition_goal(self._reader, partition, first)})
-        folder.put(folder.write_rows(request.id, self._tables, self._refold.rows(partition)))
+        stale.read_on()
+        folder.put(folder.write_rows(request.id, self._refold.rows(partition), stale.keys))
         return self._answer(folder, request, Outcome, done)
 
     def _answer(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -50,7 +50,7 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """File ``rows`` is complete: ``tables`` are to hold its rows and no others."""
+    """File ``rows`` is complete: ``tables`` are to hold its ``rows`` rows and no others."""
 
     id: str
     tables: list[str]
@@ -67,9 +67,12 @@ class Outcome(msgspec.Struct, frozen=True):
     failure: str | None = None
 
 
+_Row = tuple[bytes, bytes | None]
+_frame_decoder = msgspec.msgpack.Decoder(tuple[str, list[tuple[bytes, bytes | None]]])
 _Message = TypeVar("_Message", Request, Held, Offer, Outcome)
 
-TableRows = dict[str, dict[bytes, bytes]]
+TableRows = dict[str, dict[bytes, bytes | None]]
+"""Table -> key -> value; None for a row that must not be there, nor in the changelog."""
 
 
 class SwapFolder:
@@ -115,18 +118,22 @@ class SwapFolder:
         """Leave nothing behind."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def write_rows(self, offer_id: str, tables: Iterable[str], rows: RowReader) -> Offer:
-        """Write ``rows``' rows of ``tables``; the offer that says so, which is still to be put."""
-        names, count = list(tables), 0
+    def write_rows(self, offer_id: str, rows: RowReader, known: Mapping[str, set[bytes]]) -> Offer:
+        """Write ``rows``' rows of the tables in ``known``; the offer that says so, which is still to be put.
+
+        Args:
+            known: by table the keys that the changelog has; those without a row are to be deleted there.
+        """
+        count = 0
         digest = blake3()
         with self._rows_file.open("wb") as file:
-            for table in names:
-                for chunk in _chunks(rows.scan(table)):
+            for table, stale in known.items():
+                for chunk in _chunks(_rows_and_stale(rows.scan(table), set(stale))):
                     frame = msgspec.msgpack.encode((table, chunk))
                     digest.update(frame)
                     file.write(len(frame).to_bytes(_LENGTH_BYTES, "little") + frame)
-                    count += len(chunk)
-        return Offer(offer_id, names, count, digest.hexdigest())
+                    count += sum(value is not None for _, value in chunk)
+        return Offer(offer_id, list(known), count, digest.hexdigest())
 
     def read_rows(self, offer: Offer) -> TableRows:
         """The rows of an offer, all tables of it, also those without rows.
@@ -140,9 +147,9 @@ class SwapFolder:
             while head := file.read(_LENGTH_BYTES):
                 frame = file.read(int.from_bytes(head, "little"))
                 digest.update(frame)
-                table, chunk = msgspec.msgpack.decode(frame, type=tuple[str, list[tuple[bytes, bytes]]])
+                table, chunk = _frame_decoder.decode(frame)
                 rows[table].update(chunk)
-        if digest.hexdigest() != offer.digest or sum(map(len, rows.values())) != offer.rows:
+        if digest.hexdigest() != offer.digest:
             raise SwapError(f"{self._rows_file} is not what was offered; run the rebuild again")
         return rows
 
@@ -164,8 +171,16 @@ def _partition(folder: SwapFolder) -> int:
     return folder.partition
 
 
-def _chunks(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
-    chunk: list[tuple[bytes, bytes]] = []
+def _rows_and_stale(rows: Iterator[tuple[bytes, bytes]], stale: set[bytes]) -> Iterator[_Row]:
+    for key, value in rows:
+        stale.discard(key)
+        yield key, value
+    for key in sorted(stale):
+        yield key, None
+
+
+def _chunks(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
+    chunk: list[_Row] = []
     for row in rows:
         chunk.append(row)
         if len(chunk) >= _CHUNK_ROWS:

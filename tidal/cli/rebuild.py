@@ -66,6 +66,7 @@ def rebuild(
             registry,
             settings.topics.partitions,
             view,
+            application=settings.topics.app,
             watch=line,
             swapped=swapped,
         )
