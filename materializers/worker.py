@@ -326,6 +326,7 @@ def _user_status(shard: Shard) -> dict[str, Any]:
     return {
         "events": shard.counters.events,
         "duplicates": shard.counters.duplicates,
+        "late": shard.counters.late,
         "rerouted": shard.counters.rerouted,
         "parked": shard.parked,
         "rejected": shard.reject_counts,

@@ -41,6 +41,9 @@ WINDOWS: Final[dict[str, Window]] = {
 }
 """Every window there is, from the shortest to all_time."""
 
+LONGEST_WINDOW_MS: Final = max(window.duration_ms for window in WINDOWS.values())
+"""An event that reaches the log later than this is *late*: no window can hold it any more."""
+
 
 def parse_duration(text: str) -> int:
     """Milliseconds of ``30m``, ``24h``, ``7d``, ``90s``, ``250ms``.

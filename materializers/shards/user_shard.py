@@ -37,6 +37,7 @@ from materializers.shards.user_profiles import (
 from materializers.shards.user_step import fold_users
 from materializers.tables.meta import ShardMeta
 from materializers.tables.pending import Letter
+from schemas.durations import LONGEST_WINDOW_MS
 from schemas.errors import RecordError
 from schemas.records.columnar import encode_columnar
 from schemas.records.columns import EventColumns
@@ -83,11 +84,15 @@ class SortedRecords:
 
 @dataclass(slots=True)
 class UserCounters:
-    """Counted by one partition since it was acquired."""
+    """Counted by one partition since it was acquired.
+
+    ``late`` events reached the log when no window could hold them any more; all_time and the past have them.
+    """
 
     events: int = 0
     duplicates: int = 0
     rerouted: int = 0
+    late: int = 0
 
 
 class UserShard:
@@ -340,6 +345,7 @@ class UserShard:
             self._gathered_events += len(events)
         self._applied = through
         self.counters.events += len(events)
+        self.counters.late += int(np.count_nonzero(events.record_ts_ms - events.ts_ms > LONGEST_WINDOW_MS))
         if self._gathered_events >= _GATHERED_MAX:
             self.settle()
 

@@ -13,6 +13,7 @@ from materializers.shards.card_positions import CARD_POSITIONS_TABLE, CardPositi
 from materializers.shards.parking import PARKED_TABLE
 from materializers.shards.user_shard import UserShard
 from schemas.default import default_schema
+from schemas.durations import LONGEST_WINDOW_MS
 from schemas.records.dead_letter import letter_from_headers
 from schemas.records.profile_record import ProfileRecord, encode_profile_record
 from schemas.records.rekeyed import decode_rekeyed
@@ -135,6 +136,21 @@ def test_refused_records_become_letters_with_place_and_reason(site: ShardSite) -
     meta = flushed(shard, rows)
     assert site.user_shard(HOME, rows, meta).reject_counts == {"malformed_json": 1, "unknown_kind": 1}
     assert shard.take_letters() == []
+
+
+def test_late_events_count_and_are_told_and_those_of_the_future_become_letters(site: ShardSite) -> None:
+    shard = site.user_shard(HOME, MemoryRows())
+    skew_ms, longest_ms = default_schema().limits.future_skew_ms, LONGEST_WINDOW_MS
+    times = {"soon": skew_ms, "too soon": skew_ms + 1, "old": -longest_ms, "late": -longest_ms - 1}
+    records = [
+        Record(offset, _event(USERS[0], item, ts=NOW_MS + apart_ms))
+        for offset, (item, apart_ms) in enumerate(times.items())
+    ]
+    assert _fold(shard, records) == 3
+    assert (shard.counters.events, shard.counters.late) == (3, 1)
+    assert [letter_from_headers(letter.headers).code for letter in shard.take_letters()] == [
+        "timestamp_in_future"
+    ]
 
 
 def test_a_letter_that_was_sent_again_keeps_when_it_was_first_refused(site: ShardSite) -> None:
