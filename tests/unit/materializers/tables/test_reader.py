@@ -13,6 +13,7 @@ from materializers.tables.database import Database, PartitionWriter
 from materializers.tables.feed import (
     CHANGES_TABLE,
     OWNERSHIP_SECTION,
+    REPLACED_SECTION,
     Change,
     Section,
     change_key,
@@ -31,7 +32,9 @@ class Writer:
     def __init__(self, data: Path, name: str) -> None:
         self.database = Database(data / "workers" / name / "db", TABLES)
 
-    def flush(self, partition: int, generation: int, value: bytes, *, applied: int = 0) -> None:
+    def flush(
+        self, partition: int, generation: int, value: bytes, *, applied: int = 0, section: str = "cells"
+    ) -> None:
         batch = self.database.begin_flush()
         writer = PartitionWriter(self.database, batch, partition)
         writer.put("cells", b"k", value)
@@ -40,7 +43,7 @@ class Writer:
             writer.put(META_TABLE, scope.encode(), encode(meta))
         writer.put(META_TABLE, OWNERSHIP_KEY, encode(Ownership(lineage="x", generation=generation)))
         writer.finish()
-        change = Change(self.database.flush_number, 1, [Section("cells", partition, value)])
+        change = Change(self.database.flush_number, 1, [Section(section, partition, value)])
         self.database.put(
             batch, CHANGES_TABLE, WORKER, change_key(self.database.flush_number), encode_change(change)
         )
@@ -117,6 +120,22 @@ def test_a_trimmed_feed_means_reading_anew(tmp_path: Path, reader: TableReader) 
     reader.catch_up()
     assert _sections(reader) == [(OWNERSHIP_SECTION, 3, b"")]
     assert _sections(reader) == []
+
+
+def test_replaced_rows_mean_reading_anew(tmp_path: Path, reader: TableReader) -> None:
+    writer = Writer(tmp_path, "w0")
+    writer.flush(3, 1, b"a")
+    writer.flush(4, 1, b"a")
+    _see(reader)
+    reader.changes()
+    writer.flush(3, 1, b"before")
+    writer.flush(3, 1, b"rebuilt", section=REPLACED_SECTION)
+    writer.flush(4, 1, b"b")
+    reader.catch_up()
+    assert _sections(reader) == [(OWNERSHIP_SECTION, 3, b""), ("cells", 4, b"b")]
+    writer.flush(3, 1, b"c")
+    reader.catch_up()
+    assert _sections(reader) == [("cells", 3, b"c")]
 
 
 def test_a_worker_that_was_wiped_and_came_back_is_opened_again(tmp_path: Path, reader: TableReader) -> None:
