@@ -262,7 +262,7 @@ class Engine:
     ) -> dict[str, Any]:
         """Edges out of a user, heaviest first, weights decayed to now."""
         self._require_ready()
-        return self._user_reads.relationships_of(user, type, limit)
+        return await self._user_reads.relationships_of(user, type, limit)
 
     async def user_preference(self, user: str) -> dict[str, Any]:
         """The user's preference vectors by slot; a slot without an update is absent."""
@@ -284,7 +284,7 @@ class Engine:
     ) -> dict[str, Any]:
         """Edges of one type out of or into an entity, heaviest or newest first, and how many there are."""
         self._require_ready()
-        return self._user_reads.relationships(type, id, direction, limit, order)
+        return await self._user_reads.relationships(type, id, direction, limit, order)
 
     async def relationship(self, type: str, source: str, target: str) -> dict[str, Any] | None:
         """One edge, None when there is none."""

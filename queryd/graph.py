@@ -70,7 +70,7 @@ class Graph:
         Of each entity the ``fan_out`` heaviest edges count, so at most fan_out² paths are followed. Left out
         are ``source`` itself and those it has an edge to already.
         """
-        direct = self._users.written(source, kind, at_ms)
+        direct = await self._users.written_in_turns(source, kind, at_ms)
         known = {source, *(edge.target for edge in direct)}
         weights: dict[str, float] = defaultdict(float)
         paths: dict[str, int] = defaultdict(int)

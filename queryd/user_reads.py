@@ -69,10 +69,10 @@ class UserReads:
         }
         return {"user": user, "slots": slots}
 
-    def relationships_of(self, user: str, type_: str | None, limit: int) -> dict[str, Any]:
+    async def relationships_of(self, user: str, type_: str | None, limit: int) -> dict[str, Any]:
         """Edges out of a user, of one type or of all, heaviest first."""
         kinds = list(self._schema.relationships.values()) if type_ is None else [self._kind(type_)]
-        edges = [edge for kind in kinds for edge in self._edges(user, kind, outgoing=True)]
+        edges = [edge for kind in kinds for edge in await self._edges(user, kind, outgoing=True)]
         ordered = sorted(edges, key=lambda edge: (-edge.weight, edge.type, edge.target))[:limit]
         return {
             "user": user,
@@ -82,7 +82,9 @@ class UserReads:
             ],
         }
 
-    def relationships(self, type_: str, id_: str, direction: str, limit: int, order: str) -> dict[str, Any]:
+    async def relationships(
+        self, type_: str, id_: str, direction: str, limit: int, order: str
+    ) -> dict[str, Any]:
         """Edges of one type out of or into an entity, and how many there are.
 
         ``complete`` says whether the order was made among all of them; of an entity with more than can be
@@ -90,7 +92,7 @@ class UserReads:
         """
         kind, outgoing = self._kind(type_), direction == "out"
         counted = kind.explicit and not limit
-        edges = [] if counted else self._edges(id_, kind, outgoing=outgoing)
+        edges = [] if counted else await self._edges(id_, kind, outgoing=outgoing)
         if order == _NEWEST:
             edges.sort(key=lambda edge: (-edge.updated_ms, edge.target, edge.source))
         else:
@@ -130,10 +132,10 @@ class UserReads:
         users = await self._graph.alike(user, name, limit)
         return {"user": user, "state": name, "users": [each._asdict() for each in users]}
 
-    def _edges(self, id_: str, kind: RelationshipDef, *, outgoing: bool) -> list[UserEdge]:
+    async def _edges(self, id_: str, kind: RelationshipDef, *, outgoing: bool) -> list[UserEdge]:
         at_ms = self._clock_ms()
         if kind.explicit:
-            return self._users.written(id_, kind, at_ms, outgoing=outgoing)
+            return await self._users.written_in_turns(id_, kind, at_ms, outgoing=outgoing)
         if not outgoing:
             raise NotServed(
                 f"edges of type {kind.name!r} are kept by their source", expected=["direction=out"]

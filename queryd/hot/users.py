@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -40,7 +41,8 @@ from schemas.ids import entity_id
 from schemas.model import RelationshipDef
 from streams.partitioner import partition_for
 
-FAN_OUT_MAX = 10_000  # edges of one type that a query reads; a user who follows more is served the first
+FAN_OUT_MAX = 10_000  # edges of one type that a query reads; of an entity with more an even sample
+_EDGES_AT_ONCE = 500  # about 1.5 ms
 
 
 class UserEdge(NamedTuple):
@@ -97,17 +99,30 @@ class UserReader:
     def learnt(self, user: str, at_ms: int, types: Sequence[RelationshipDef] | None = None) -> list[UserEdge]:
         """Edges that signals have taught, of some types (None: all), weights decayed to ``at_ms``."""
         wanted = self._implicit() if types is None else [kind for kind in types if not kind.explicit]
-        user_key, partition = entity_id(user), self.partition(user)
         edges: list[UserEdge] = []
         for kind in wanted:
-            rows = self._tables.scan(RELATIONSHIPS, partition, *relationship_range(user_key, kind.code))
-            for key, value in islice(rows, FAN_OUT_MAX - len(edges)):
-                stored = decode_relationship(value)
-                target = stored.target or self._item(split_relationship_key(key)[2])
-                if target is not None:
-                    weight = faded(stored.weight, stored.updated_ms, at_ms, kind.half_life_ms)
-                    edges.append(UserEdge(kind.name, user, target, weight, stored.updated_ms))
+            edges += self._learnt(user, kind, at_ms, FAN_OUT_MAX - len(edges))
         return edges
+
+    def _learnt(self, user: str, kind: RelationshipDef, at_ms: int, edges_max: int) -> list[UserEdge]:
+        found = self._tables.scan(
+            RELATIONSHIPS, self.partition(user), *relationship_range(entity_id(user), kind.code)
+        )
+        rows = list(islice(found, edges_max))
+        if not rows:
+            return []
+        stored = ROW.decode([value for _, value in rows])
+        weights = _faded(stored["weight"], stored["updated_ms"], at_ms, kind.half_life_ms)
+        if kind.target == "item":
+            targets = self._item_names([key for key, _ in rows])
+        else:
+            targets = [ROW.tail(value).decode() for _, value in rows]
+        columns = zip(targets, weights.tolist(), stored["updated_ms"].tolist(), strict=True)
+        return [
+            UserEdge(kind.name, user, target, weight, updated_ms)
+            for target, weight, updated_ms in columns
+            if target is not None
+        ]
 
     def written(
         self,
@@ -122,14 +137,47 @@ class UserReader:
 
         An entity with more than ``edges_max`` is served some, in the order of hashes: an even sample.
         """
-        start, end = edge_range(id_, kind.name, outgoing=outgoing)
-        partitions = [self.partition(id_)] if outgoing else range(self._partitions)
         edges: dict[tuple[str, str], UserEdge] = {}
-        for partition in partitions:
-            rows = self._tables.scan(EDGES, partition, start, end)
-            for _, value in islice(rows, edges_max - len(edges)):
-                edge = _written_edge(kind, decode_edge(value), at_ms)
-                edges[edge.source, edge.target] = edge
+        for page in self._pages(id_, kind, outgoing, edges_max, edges_max):
+            edges.update(_by_ends(page, kind, at_ms))
+        return self._with_ahead(edges, id_, kind, at_ms, outgoing)
+
+    async def written_in_turns(
+        self, id_: str, kind: RelationshipDef, at_ms: int, *, outgoing: bool = True
+    ) -> list[UserEdge]:
+        """As ``written``, letting others have the loop between pages: ten thousand edges take 30 ms."""
+        edges: dict[tuple[str, str], UserEdge] = {}
+        for page in self._pages(id_, kind, outgoing, FAN_OUT_MAX, _EDGES_AT_ONCE):
+            edges.update(_by_ends(page, kind, at_ms))
+            await asyncio.sleep(0)
+        return self._with_ahead(edges, id_, kind, at_ms, outgoing)
+
+    def _pages(
+        self, id_: str, kind: RelationshipDef, outgoing: bool, edges_max: int, page_max: int
+    ) -> Iterator[list[bytes]]:
+        """Rows of edges. No scan stays open between two pages: the tables may catch up there."""
+        start, end = edge_range(id_, kind.name, outgoing=outgoing)
+        left = edges_max
+        for partition in [self.partition(id_)] if outgoing else range(self._partitions):
+            begin = start
+            while left > 0:
+                wanted = min(page_max, left)
+                rows = list(islice(self._tables.scan(EDGES, partition, begin, end), wanted))
+                left -= len(rows)
+                if rows:
+                    yield [value for _, value in rows]
+                if len(rows) < wanted:
+                    break
+                begin = rows[-1][0] + b"\x00"
+
+    def _with_ahead(
+        self,
+        edges: dict[tuple[str, str], UserEdge],
+        id_: str,
+        kind: RelationshipDef,
+        at_ms: int,
+        outgoing: bool,
+    ) -> list[UserEdge]:
         for write in self.ahead.of(kind.name, id_, outgoing=outgoing):
             edges.pop((write.source, write.target), None)
             if write.weight is not None:
@@ -205,14 +253,23 @@ class UserReader:
         kinds = [kind for kind in self._hot.schema.relationships.values() if kind.explicit and not kind.hides]
         return [edge.target for kind in kinds for edge in self.written(user, kind, at_ms)]
 
-    def _item(self, entity: int) -> str | None:
-        """The id of an item; None for one that queryd has not met yet."""
+    def _item_names(self, keys: Sequence[bytes]) -> list[str | None]:
+        """Ids of the items that edges lead to; None for one that queryd has not met yet."""
         items = self._hot.items.ordinals
-        [ordinal] = items.find_entities(np.array([entity], dtype=np.uint64)).tolist()
-        return items.ids[ordinal] if ordinal >= 0 else None
+        entities = [split_relationship_key(key)[2] for key in keys]
+        found = items.find_entities(np.array(entities, dtype=np.uint64))
+        return [items.ids[ordinal] if ordinal >= 0 else None for ordinal in found.tolist()]
 
     def _implicit(self) -> list[RelationshipDef]:
         return [kind for kind in self._hot.schema.relationships.values() if not kind.explicit]
+
+
+def _by_ends(
+    rows: Sequence[bytes], kind: RelationshipDef, at_ms: int
+) -> Iterator[tuple[tuple[str, str], UserEdge]]:
+    for value in rows:
+        edge = _written_edge(kind, decode_edge(value), at_ms)
+        yield (edge.source, edge.target), edge
 
 
 def _written_edge(kind: RelationshipDef, stored: StoredEdge, at_ms: int) -> UserEdge:
