@@ -378,8 +378,8 @@ def config_of(settings: Settings) -> WorkerConfig:
 
 def run_worker(
     settings: Settings, schema: Schema, name: str, on_ready: Callable[[], None] | None = None
-) -> None:
-    """Run one worker in this process until SIGTERM or SIGINT.
+) -> signal.Signals:
+    """Run one worker in this process until SIGTERM or SIGINT; which of them it was.
 
     Raises:
         TopicError: a topic is missing or has another count of partitions.
@@ -392,15 +392,24 @@ def run_worker(
     if faults:
         raise TopicError("; ".join(map(str, faults)))
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    asyncio.run(_run(config, schema, name, on_ready))
+    return asyncio.run(_run(config, schema, name, on_ready))
 
 
-async def _run(config: WorkerConfig, schema: Schema, name: str, on_ready: Callable[[], None] | None) -> None:
+async def _run(
+    config: WorkerConfig, schema: Schema, name: str, on_ready: Callable[[], None] | None
+) -> signal.Signals:
     worker = Worker(config, schema, name)
     loop = asyncio.get_running_loop()
+    received: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        received.append(number)
+        worker.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.stop)
+        loop.add_signal_handler(number, stop, number)
     await worker.run(on_ready)
+    return received[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

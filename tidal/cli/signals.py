@@ -8,6 +8,11 @@ import signal
 from tidal.cli.failure import DONE, INTERRUPTED
 
 
+def exit_code_of(received: signal.Signals | None) -> int:
+    """0 after SIGTERM, which is how services are stopped; 130 after Ctrl-C."""
+    return INTERRUPTED if received == signal.SIGINT else DONE
+
+
 class StopSignal:
     """Watches SIGTERM and SIGINT from its construction on; needs a running loop."""
 
@@ -24,8 +29,8 @@ class StopSignal:
 
     @property
     def exit_code(self) -> int:
-        """0 after SIGTERM, which is how services are stopped; 130 after Ctrl-C."""
-        return INTERRUPTED if self.received == signal.SIGINT else DONE
+        """See `exit_code_of`."""
+        return exit_code_of(self.received)
 
     def _on_signal(self, number: signal.Signals) -> None:
         self.received = self.received or number

@@ -11,6 +11,7 @@ from tidal.child_process import announce_ready, die_with_parent
 from tidal.cli.child_options import ParentOption, ReadyFileOption
 from tidal.cli.schema import read_schema
 from tidal.cli.settings import effective_settings
+from tidal.cli.signals import exit_code_of
 from tidal.cli.structured_logs import configure_logs
 
 EXAMPLE = "Example:  [bold]tidal worker --data ./data --brokers 127.0.0.1:9092 --name worker-1[/bold]"
@@ -47,4 +48,5 @@ def worker(
     from materializers.worker import run_worker
 
     loaded = read_schema(Path(settings.site.schema) if settings.site.schema else None)
-    run_worker(settings, loaded, settings.worker.name, on_ready=lambda: announce_ready(ready_file))
+    ended_by = run_worker(settings, loaded, settings.worker.name, on_ready=lambda: announce_ready(ready_file))
+    raise typer.Exit(exit_code_of(ended_by))
