@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from materializers.views.global_signals import VIEW, GlobalSignals
 from schemas.ids import entity_id
 from tests.memory_rows import MemoryRows
 from tests.oracle import CleanFold, Event
-from tests.view_harness import Partition, run, small_schema
+from tests.view_harness import Partition, flush, run, small_schema
 from tests.view_strategies import DAY_MS, HOUR_MS, MINUTE_MS, Cuts, cuts, streams
 
 SCHEMA = small_schema()
@@ -76,6 +77,32 @@ def test_cells_and_blocks_equal_the_fold(events: list[Event], cut: Cuts) -> None
     check_cells(partition.rows, fold, max(event.ts_ms for event in events) + HOUR_MS)
     for bucket_ms in (HOUR_MS, DAY_MS):
         assert block_totals(partition.rows, "global_blocks", bucket_ms) == fold.buckets(bucket_ms)
+
+
+@given(streams(), cuts)
+def test_days_that_are_not_kept_by_the_hour_equal_the_fold(events: list[Event], cut: Cuts) -> None:
+    limits = msgspec.structs.replace(SCHEMA.limits, hour_buckets_kept_ms=2 * DAY_MS)
+    schema = msgspec.structs.replace(SCHEMA, limits=limits)
+    last = events[-1]._replace(offset=len(events), record_ms=events[-1].record_ms + HOUR_MS)
+    partition = run(
+        Partition(schema),
+        VIEW.build,
+        "item_batch",
+        [*cut.batches(events), [last]],
+        flush_after=cut.flush_after,
+        crash_after=cut.crash_after,
+    )
+    view = VIEW.build(partition.context())
+    view.restore(partition.rows)
+    view.on_batch(partition.item_batch([last._replace(offset=len(events) + 1)]))
+    flush(view, partition.rows)  # what was hours in the flush before
+    fold = folded([*events, last, last])
+    check_cells(partition.rows, fold, last.ts_ms)
+    assert block_totals(partition.rows, "global_blocks", DAY_MS) == fold.buckets(DAY_MS)
+    kept_from = (last.record_ms - 2 * DAY_MS) // DAY_MS * DAY_MS
+    for key, _ in partition.rows.scan("global_blocks"):
+        resolution, bucket, _ = split_block_key(key)
+        assert (resolution is Resolution.DAY) == (bucket * MINUTE_MS < kept_from)
 
 
 @given(streams(), cuts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,16 +16,17 @@ from tests.memory_rows import MemoryRows, MemoryWriter
 TABLE = "blocks"
 CODES = np.array([77, 5, 900], dtype=np.uint32)
 HORIZON_MS = 7_200_000
-MINUTE_MS, HOUR_MS = 60_000, 3_600_000
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 START_MS = 1_763_600_400_000 // HOUR_MS * HOUR_MS
+KEPT_MS = 33 * DAY_MS
 
 
 class Log:
     """A ``BlockLog`` over rows in memory."""
 
-    def __init__(self, rows: MemoryRows | None = None) -> None:
+    def __init__(self, rows: MemoryRows | None = None, **settings: Any) -> None:
         self.rows = rows or MemoryRows()
-        self.blocks = BlockLog(TABLE, self.rows, CODES, HORIZON_MS)
+        self.blocks = BlockLog(TABLE, self.rows, CODES, HORIZON_MS, **settings)
         self.blocks.restore(self.rows)
 
     def add(
@@ -51,14 +53,17 @@ class Log:
     def block_keys(self) -> list[tuple[Resolution, int, int]]:
         return [split_block_key(key) for key, _ in self.rows.scan(TABLE)]
 
-    def counts(self) -> Counter[tuple[int, int]]:
-        """(item, hour) -> events."""
+    def counts(self, minutes: int = 60) -> Counter[tuple[int, int]]:
+        """(item, hour, or bucket of so many minutes) -> events."""
         totals: Counter[tuple[int, int]] = Counter()
         for key, value in self.rows.scan(TABLE):
             block = decode_block(value)
             for item, count in zip(block.item.tolist(), block.count.tolist(), strict=True):
-                totals[item, split_block_key(key)[1] // 60] += count
+                totals[item, split_block_key(key)[1] // minutes] += count
         return totals
+
+    def resolutions(self) -> set[Resolution]:
+        return {resolution for resolution, _, _ in self.block_keys()}
 
 
 def minute(ts_ms: int) -> int:
@@ -244,3 +249,152 @@ def test_cells_differ_by_signal_and_profile() -> None:
     assert block.profile is not None
     cells = zip(block.signal.tolist(), block.profile.tolist(), block.count.tolist(), strict=True)
     assert sorted(cells) == [(5, 4, 1), (5, 5, 2), (77, 4, 1)]
+
+
+def test_hours_become_their_day_without_a_change_of_content() -> None:
+    log = Log(hours_kept_ms=KEPT_MS)
+    now_ms = START_MS
+    for hour in range(60):
+        log.add([hour % 5, 3], START_MS + hour * HOUR_MS)
+        now_ms = START_MS + hour * HOUR_MS
+        log.flush()
+    before = log.counts(1440)
+    assert Resolution.DAY not in log.resolutions()
+    later_ms = now_ms + KEPT_MS + DAY_MS
+    log.add([9], later_ms)
+    log.flush()
+    log.flush()  # the hours that the first one made of minutes
+    before[9, minute(later_ms) // 1440] += 1
+    assert log.counts(1440) == before
+    assert log.resolutions() == {Resolution.DAY, Resolution.MINUTE}
+    days = [start for resolution, start, _ in log.block_keys() if resolution is Resolution.DAY]
+    assert days == sorted({minute(START_MS + hour * HOUR_MS) // 1440 * 1440 for hour in range(60)})
+
+
+def test_a_day_is_kept_by_the_hour_until_all_of_it_is_old_enough() -> None:
+    log = Log(hours_kept_ms=KEPT_MS)
+    day_ms = START_MS // DAY_MS * DAY_MS
+    log.add([1], day_ms, record_ms=day_ms + 4 * HOUR_MS)
+    log.flush()
+    log.add([2], day_ms + KEPT_MS + DAY_MS - 1)
+    log.flush()
+    assert Resolution.DAY not in log.resolutions()
+    log.add([2], day_ms + KEPT_MS + DAY_MS)
+    log.flush()
+    assert (Resolution.DAY, minute(day_ms), 0) in log.block_keys()
+    assert Resolution.HOUR not in log.resolutions()
+
+
+def test_an_event_of_a_day_without_hours_joins_the_day() -> None:
+    log = Log(hours_kept_ms=KEPT_MS)
+    old_ms = START_MS - KEPT_MS - 5 * DAY_MS
+    log.add([1], old_ms, record_ms=START_MS)
+    log.flush()
+    log.add([1, 2], old_ms + HOUR_MS, record_ms=START_MS)
+    log.flush()
+    assert log.block_keys() == [(Resolution.DAY, minute(old_ms) // 1440 * 1440, 0)]
+    assert log.counts(1440) == Counter(
+        {(1, minute(old_ms) // 1440): 2, (2, minute(old_ms + HOUR_MS) // 1440): 1}
+    )
+
+
+def test_days_are_merged_after_a_restart_and_within_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_MERGE_ROWS_MIN", 30)
+    log = Log(hours_kept_ms=KEPT_MS)
+    for hour in range(48):
+        log.add(list(range(10)), START_MS + hour * HOUR_MS, record_ms=START_MS + 50 * HOUR_MS)
+    log.flush()
+    again = Log(log.rows, hours_kept_ms=KEPT_MS)
+    later_ms = START_MS + KEPT_MS + 5 * DAY_MS
+    again.add([1], later_ms)
+    expected = again.counts(1440) + Counter({(1, minute(later_ms) // 1440): 1})
+    waiting = []
+    for _ in range(20):
+        again.flush()
+        assert again.counts(1440) == expected
+        waiting.append(sum(kind is Resolution.HOUR for kind, _, _ in again.block_keys()))
+    assert waiting[0] == 48 - 3, "three hours of ten rows"
+    assert waiting[-1] == 0
+
+
+def test_an_hour_that_was_just_written_is_merged_by_a_later_flush() -> None:
+    log = Log(hours_kept_ms=KEPT_MS)
+    log.add([1], START_MS)  # a minute
+    log.add([2], START_MS + 2 * HOUR_MS, record_ms=START_MS + 9 * HOUR_MS)  # an hour
+    log.flush()
+    log.add([3], START_MS + KEPT_MS + 3 * DAY_MS)
+    for _ in range(3):
+        log.flush()
+    assert Resolution.HOUR not in log.resolutions()
+    assert log.counts(1440)[1, minute(START_MS) // 1440] == 1
+
+
+def test_ten_thousand_buckets_in_a_flush_are_looked_up_together() -> None:
+    class Counting(MemoryRows):
+        calls = 0
+
+        def get_many(self, table: str, keys: Any) -> list[bytes | None]:
+            self.calls += 1
+            return super().get_many(table, keys)
+
+        def scan(self, table: str, start: bytes = b"", end: bytes | None = None) -> Any:
+            self.calls += 1
+            return super().scan(table, start, end)
+
+    rows = Counting()
+    log = Log(rows)
+    hours = np.arange(10_000)
+    for turn in range(3):
+        rows.calls = 0
+        for signal in (0, 1):
+            log.blocks.add(
+                (hours % 7 + turn).astype(np.uint32),
+                np.full(len(hours), signal, dtype=np.uint16),
+                np.full(len(hours), 1_000_000),
+                START_MS - hours * HOUR_MS - DAY_MS,
+                np.full(len(hours), START_MS),
+            )
+        log.flush()
+        assert rows.calls <= 8
+    assert sum(log.counts().values()) == 60_000
+    assert len(log.block_keys()) == 10_000
+
+
+def test_blocks_are_found_again_by_their_numbers() -> None:
+    log = Log()
+    for number in range(11):
+        log.add(list(range(blocks.OPEN_OLD_ROWS_MAX)), START_MS, record_ms=START_MS + DAY_MS)
+        log.flush()
+        again = Log(log.rows)
+        again.add([7], START_MS, record_ms=START_MS + DAY_MS)
+        again.flush()
+        assert [seq for _, _, seq in again.block_keys()] == list(range(number + 2))
+        log = Log(again.rows)
+    assert log.counts()[7, START_MS // HOUR_MS] == 22
+
+
+def test_moments_are_those_of_the_events_at_every_resolution() -> None:
+    log = Log(hours_kept_ms=KEPT_MS, timed=np.array([False, True, False]))
+    expected = 0.0
+    now_ms = START_MS
+    for step, ago_ms in enumerate([0, 30_000, 5 * HOUR_MS, 40 * DAY_MS, 7, 3 * DAY_MS]):
+        now_ms += step * HOUR_MS
+        log.add([1], now_ms - ago_ms, record_ms=now_ms, signal=1)
+        log.add([1], now_ms - ago_ms, record_ms=now_ms, signal=0)
+        expected += 1_000_000 * ((now_ms - ago_ms) % DAY_MS)
+        log.flush()
+    for later_ms in (0, KEPT_MS + 4 * DAY_MS):
+        log.add([2], now_ms + later_ms)
+        log.flush()
+        log.flush()
+        read = [decode_block(value) for _, value in log.rows.scan(TABLE)]
+        moments = {5: 0.0, 77: 0.0}
+        for block in read:
+            for code, moment in zip(block.signal.tolist(), _moments(block), strict=True):
+                moments[code] += moment
+        assert moments == {5: pytest.approx(expected, rel=1e-12), 77: 0.0}
+    assert Resolution.DAY in log.resolutions()
+
+
+def _moments(block: Any) -> list[float]:
+    return [0.0] * len(block) if block.moment is None else block.moment.tolist()
