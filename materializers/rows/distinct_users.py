@@ -130,6 +130,11 @@ def run_range(day: int, run: int, first_item: int = 0) -> tuple[bytes, bytes]:
     return _BLOCK_KEY.pack(_BLOCKS, day, run, first_item, 0), _RUN_KEY.pack(_BLOCKS, day, run + 1)
 
 
+def blocks_of_day(day: int) -> tuple[bytes, bytes]:
+    """``(start, end)`` of the blocks of all runs of a day."""
+    return _RUN_KEY.pack(_BLOCKS, day, 0), _RUN_KEY.pack(_BLOCKS, day + 1, 0)
+
+
 def blocks_range() -> tuple[bytes, bytes]:
     """``(start, end)`` of every block."""
     return bytes((_BLOCKS,)), bytes((_BLOCKS + 1,))

@@ -8,9 +8,8 @@ among them, which leaves a uniform sample of the union, and the answer carries i
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -21,7 +20,7 @@ from materializers.rows.distinct_users import (
     THRESHOLD_HOUR,
     DayRuns,
     Entries,
-    day_key,
+    blocks_of_day,
     day_of,
     days_range,
     decode_items,
@@ -31,7 +30,7 @@ from materializers.rows.distinct_users import (
     split_block_key,
 )
 from materializers.user_runs import BLOCK_ENTRIES
-from materializers.user_sample import NO_THRESHOLD, canonical, estimate, threshold_of
+from materializers.user_sample import NO_THRESHOLD, USERS_MAX, canonical, estimate
 from queryd.hot.arrays import I64, U32, U64, Mask
 from queryd.hot.columns import NOT_MAPPED, HotColumns, OrdinalMap
 from queryd.hot.cube import BucketRange
@@ -69,32 +68,41 @@ _TOO_MANY = UsersRead(None, None, "too_many_rows")
 
 @dataclass(frozen=True, slots=True)
 class _Visits:
-    """Visits of one day and signal in one partition: ``minute`` i64 the start of the hour in minutes since
-    1970, ``profile`` queryd's ordinal."""
+    """What was read of one signal: n visits sorted by ``day``, and m thresholds of single days and items.
 
-    threshold: np.uint64
+    ``profile`` is queryd's ordinal; ``hour``, ``first`` and ``last`` i64 are hours and minutes since 1970.
+    """
+
+    day: U32
     user: U64
     profile: U32
-    minute: I64
+    hour: I64
     first: I64
     last: I64
+    threshold_day: U32
+    threshold: U64
 
-    def users(self, wanted: BucketRange | None, threshold: np.uint64, profiles: Mask | None) -> U64:
-        """EntityIds below the threshold, of the marked profiles, with an event in ``wanted`` (None: any)."""
-        chosen = self.user < threshold
-        if wanted is not None:
-            chosen &= self._within(wanted)
+    def users(self, wanted: BucketRange, profiles: Mask | None) -> tuple[U64, np.uint64]:
+        """EntityIds of the marked profiles' users in a range, and the threshold below which they are."""
+        first_day, last_day = _days_of(wanted)
+        of_days = self.threshold[(self.threshold_day >= first_day) & (self.threshold_day <= last_day)]
+        threshold = of_days.min() if len(of_days) else NO_THRESHOLD
+        start, end = np.searchsorted(self.day, (first_day, last_day + 1))
+        rows = slice(int(start), int(end))
+        chosen = self.user[rows] < threshold
+        if wanted.minutes:  # of an hour that the range cuts, the first and last minute tell
+            chosen &= (self.last[rows] >= wanted.low) & (self.first[rows] <= wanted.high)
+        else:
+            chosen &= (self.hour[rows] >= wanted.low) & (self.hour[rows] <= wanted.high)
         if profiles is not None:
-            known = self.profile < len(profiles)
-            chosen &= known & profiles[np.where(known, self.profile, 0)]
-        return self.user[chosen]
+            profile = self.profile[rows]
+            known = profile < len(profiles)
+            chosen &= known & profiles[np.where(known, profile, 0)]
+        return self.user[rows][chosen], threshold
 
-    def _within(self, wanted: BucketRange) -> Mask:
-        """Of an hour that the range cuts, the first and last minute say whether an event is in it."""
-        if wanted.minutes:
-            return (self.last >= wanted.low) & (self.first <= wanted.high)
-        hour = self.minute // _MINUTES_IN_HOUR
-        return (hour >= wanted.low) & (hour <= wanted.high)
+
+_Day = tuple[int, int]
+"""Partition, day."""
 
 
 class DistinctUsers:
@@ -112,8 +120,8 @@ class DistinctUsers:
             for partition, held in hot.item_maps.items()
             if len(local := _marked(held.translate(np.arange(len(held), dtype=np.uint32)), items))
         }
-        self._visits: dict[int, dict[int, list[_Visits]]] = defaultdict(dict)
-        self._read: set[tuple[int, int]] = set()
+        self._entries: dict[_Day, Entries] = {}
+        self._visits: dict[int, _Visits] = {}
         self._loaded: list[tuple[int, int]] = []
         self._opened = 0
 
@@ -124,6 +132,9 @@ class DistinctUsers:
         ):
             if not self._covers(first, last):
                 await self._load(first, last)
+        self._visits = _by_signal(
+            [self._entries[key] for key in sorted(self._entries, key=lambda day: day[1])]
+        )
 
     def count(self, signal: int, wanted: BucketRange, profiles: Mask | None) -> UsersRead:
         """Users of a signal in a range of buckets, as members of the marked profiles at event time.
@@ -136,19 +147,11 @@ class DistinctUsers:
             return _EXPIRED
         if not self._covers(first, last):
             return _TOO_MANY
-        of_day = self._visits[self._hot.schema.signal_list[signal].code]
-        held = [
-            (day, visits) for day, several in of_day.items() if first <= day <= last for visits in several
-        ]
-        threshold = min((visits.threshold for _, visits in held), default=NO_THRESHOLD)
-        whole = threshold == NO_THRESHOLD and profiles is None
-        users = [
-            visits.user
-            if whole and first < day < last
-            else visits.users(None if first < day < last else wanted, threshold, profiles)
-            for day, visits in held
-        ]
-        found = estimate(len(np.unique(np.concatenate(users))) if users else 0, threshold)
+        visits = self._visits.get(self._hot.schema.signal_list[signal].code)
+        if visits is None:
+            return UsersRead(0, 0.0, "exact")
+        users, threshold = visits.users(wanted, profiles)
+        found = estimate(len(np.unique(users)), threshold)
         return UsersRead(found.users, found.standard_error, "exact" if found.exact else "sketch")
 
     def _covers(self, first: int, last: int) -> bool:
@@ -159,81 +162,106 @@ class DistinctUsers:
         return (int.from_bytes(row, "big") for row in rows if row is not None)
 
     async def _load(self, first: int, last: int) -> None:
-        days = {
+        """Read these days.
+
+        In a pause the worker may merge runs that are still to be read: what changed is read again at once.
+        """
+        days = self._days(first, last)
+        if sum(self._seeks(day, runs) for day, runs in days.items()) > BLOCKS_MAX:
+            return
+        fresh = {day: runs for day, runs in days.items() if day not in self._entries}
+        for day, runs in fresh.items():
+            parts: list[Entries] = []
+            for entries in self._pieces(day, runs):
+                parts.append(entries)
+                if self._opened >= _BLOCKS_AT_ONCE:
+                    self._opened = 0
+                    await asyncio.sleep(0)
+            self._entries[day] = self._united(day, parts)
+        for day, runs in self._days(first, last).items():
+            if fresh.get(day, runs) != runs:
+                self._entries[day] = self._united(day, list(self._pieces(day, runs)))
+        self._loaded.append((first, last))
+
+    def _days(self, first: int, last: int) -> dict[_Day, DayRuns]:
+        return {
             (partition, day_of(key)): decode_runs(value)
             for partition in self._local
             for key, value in self._tables.scan(TABLE, partition, *days_range(first, last))
         }
-        blocks = sum(_blocks_of(runs, len(self._local[partition])) for (partition, _), runs in days.items())
-        if blocks > BLOCKS_MAX:
+
+    def _seeks(self, day: _Day, runs: DayRuns) -> int:
+        """How many blocks a reading of a day opens, a cell of many blocks aside."""
+        items = len(self._local[day[0]])
+        return sum(min(items, size // BLOCK_ENTRIES) + 1 for size in runs.sizes)
+
+    def _pieces(self, day: _Day, runs: DayRuns) -> Iterator[Entries]:
+        """The entries of our items, in pieces; between two of them no scan is open."""
+        blocks = sum(size // BLOCK_ENTRIES + 1 for size in runs.sizes)
+        if blocks <= min(_BLOCKS_AT_ONCE, 2 * self._seeks(day, runs)):
+            yield self._whole_day(day)
             return
-        for partition, day in sorted(days.keys() - self._read):
-            self._hold(partition, day, await self._entries(partition, day))
-        self._read |= days.keys()
-        self._loaded.append((first, last))
-
-    async def _entries(self, partition: int, day: int) -> Entries:
-        """What the day's runs say of the items.
-
-        Between two pauses the worker may have merged runs that are still to be read: then all of the day is
-        read again, without a pause.
-        """
-        entries, before, after = await self._gather(partition, day, pausing=True)
-        if before != after:
-            entries, _, _ = await self._gather(partition, day, pausing=False)
-        return entries
-
-    async def _gather(
-        self, partition: int, day: int, *, pausing: bool
-    ) -> tuple[Entries, bytes | None, bytes | None]:
-        """The entries, and the row that names the day's runs before and after."""
-        before = self._runs_row(partition, day)
-        parts: list[Entries] = []
-        for run in decode_runs(before).runs if before is not None else ():
+        for run in runs.runs:
             at: int | None = 0
             while at is not None:
-                at = self._stretch(partition, day, run, at, parts)
-                if pausing and self._opened >= _BLOCKS_AT_ONCE:
-                    self._opened = 0
-                    await asyncio.sleep(0)
-        return canonical(joined(parts)), before, self._runs_row(partition, day)
+                entries, at = self._stretch(day, run, at)
+                yield entries
 
-    def _runs_row(self, partition: int, day: int) -> bytes | None:
-        return self._tables.get_many(TABLE, [(partition, day_key(day))])[0]
+    def _whole_day(self, day: _Day) -> Entries:
+        """By one scan over the blocks of all runs: cheaper than a seek in each when they are small."""
+        partition, number = day
+        rows = list(self._tables.scan(TABLE, partition, *blocks_of_day(number)))
+        self._opened += len(rows)
+        return joined([decode_items(value, number, self._local[partition]) for _, value in rows])
 
-    def _stretch(self, partition: int, day: int, run: int, at: int, parts: list[Entries]) -> int | None:
-        """Read the blocks that begin with item number ``at`` of ours; where to seek next, None at the end."""
+    def _stretch(self, day: _Day, run: int, at: int) -> tuple[Entries, int | None]:
+        """The blocks that begin with item number ``at`` of ours, and where to seek next (None: nowhere)."""
+        partition, number = day
         local = self._local[partition]
-        for key, value in self._tables.scan(TABLE, partition, *run_range(day, run, int(local[at]))):
+        parts: list[Entries] = []
+        for key, value in self._tables.scan(TABLE, partition, *run_range(number, run, int(local[at]))):
             self._opened += 1
-            entries = decode_items(value, day, local)
-            if len(entries):
-                parts.append(entries)
+            parts.append(decode_items(value, number, local))
             last_item = split_block_key(key)[2]
             at = int(np.searchsorted(local, last_item))
             if at == len(local):
-                return None
+                break
             if local[at] > last_item:
-                return at
-        return None
+                return joined(parts), at
+        return joined(parts), None
 
-    def _hold(self, partition: int, day: int, entries: Entries) -> None:
-        profiles = self._hot.profile_maps.get(partition, OrdinalMap())
-        for code in np.unique(entries.signal).tolist():
-            mine = entries.at(entries.signal == code)
-            threshold = threshold_of(mine)
-            mine = mine.at(mine.hour != THRESHOLD_HOUR)
-            minute = (np.int64(day) * _HOURS_IN_DAY + mine.hour) * _MINUTES_IN_HOUR
-            self._visits[code].setdefault(day, []).append(
-                _Visits(
-                    threshold,
-                    mine.user,
-                    profiles.translate(mine.profile),
-                    minute,
-                    minute + mine.first,
-                    minute + mine.last,
-                )
-            )
+    def _united(self, day: _Day, parts: list[Entries]) -> Entries:
+        """A day's entries with queryd's ordinals, cut where there are too many users.
+
+        Entries that stand in several runs may stay several: users are counted, not entries.
+        """
+        entries = joined(parts)
+        if len(entries) > USERS_MAX or (entries.hour == THRESHOLD_HOUR).any():
+            entries = canonical(entries)
+        profiles = self._hot.profile_maps.get(day[0], OrdinalMap())
+        return replace(entries, profile=profiles.translate(entries.profile))
+
+
+def _by_signal(days: Sequence[Entries]) -> dict[int, _Visits]:
+    entries = joined(days)
+    thresholds = entries.hour == THRESHOLD_HOUR
+    found: dict[int, _Visits] = {}
+    for code in np.unique(entries.signal).tolist():
+        of_signal = entries.signal == code
+        marks, mine = entries.at(of_signal & thresholds), entries.at(of_signal & ~thresholds)
+        hour = mine.day.astype(np.int64) * _HOURS_IN_DAY + mine.hour
+        minute = hour * _MINUTES_IN_HOUR
+        found[code] = _Visits(
+            mine.day,
+            mine.user,
+            mine.profile,
+            hour,
+            minute + mine.first,
+            minute + mine.last,
+            marks.day,
+            marks.user,
+        )
+    return found
 
 
 def _marked(ordinals: U32, items: Mask) -> U32:
@@ -246,8 +274,3 @@ def _marked(ordinals: U32, items: Mask) -> U32:
 def _days_of(wanted: BucketRange) -> tuple[int, int]:
     in_day = _HOURS_IN_DAY * (_MINUTES_IN_HOUR if wanted.minutes else 1)
     return max(wanted.low // in_day, 0), min(wanted.high // in_day, _DAY_MAX)
-
-
-def _blocks_of(day: DayRuns, items: int) -> int:
-    """How many blocks a reading of some items opens at most, a cell of many blocks aside."""
-    return sum(min(items, size // BLOCK_ENTRIES) + 1 for size in day.sizes)
