@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
+from materializers.exit_guard import ExitGuard
 from materializers.interner import Interner
 from materializers.materializer import Scope, TableSpec
 from materializers.refold.progress import read_progress
@@ -76,7 +77,11 @@ STATUS_FILE: Final = "status.json"
 _STATUS_EVERY_S: Final = 1.0
 _LAST_CHECKPOINT_S: Final = 3.0
 _LEAVE_S: Final = 2.0
-"""SIGTERM to exit takes about 5 s at most: what the last checkpoint lacks is replayed."""
+_EXIT_S: Final = 8.0
+"""SIGTERM to exit takes about 5 s at most, and never longer than this: what the last checkpoint lacks is
+replayed.
+"""
+_EXIT_CODES: Final[Mapping[int, int]] = {signal.SIGTERM: 0, signal.SIGINT: 130}
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,8 +186,10 @@ class Worker:
         self._swapper = Swapper(self._folder, self._owner)
         self._wiper = Wiper(self._database, self._owner, settings.wipe)
 
-    async def run(self, on_ready: Callable[[], None] | None = None) -> None:
-        """Run until ``stop``.
+    async def run(
+        self, on_ready: Callable[[], None] | None = None, on_end: Callable[[], None] | None = None
+    ) -> None:
+        """Run until ``stop``; ``on_end`` is called when it begins to end, for whatever reason.
 
         Raises:
             TidalError, and whatever a fold raised: the worker must be started again.
@@ -201,16 +208,22 @@ class Worker:
         steps = [asyncio.create_task(each.run()) for each in self._steps.values()]
         steps.append(asyncio.create_task(self._swapper.run()))
         steps.append(asyncio.create_task(self._wiper.run()))
+        starting = asyncio.create_task(app.start())  # it waits for a log that is gone, and nobody else must
+        ending = (stop, failed, cards, status, *steps)
         try:
-            await app.start()
-            if on_ready is not None:
-                on_ready()
-            await asyncio.wait((stop, failed, cards, status, *steps), return_when=asyncio.FIRST_COMPLETED)
-            for task in (failed, cards, status, *steps):
+            done, _ = await asyncio.wait((starting, *ending), return_when=asyncio.FIRST_COMPLETED)
+            if starting in done:
+                starting.result()
+                if on_ready is not None:
+                    on_ready()
+                await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
+            for task in ending:
                 if task.done():
                     task.result()
         finally:
-            await self._end(app, (stop, failed, cards, status, *steps))
+            if on_end is not None:
+                on_end()
+            await self._end(app, (starting, *ending))
 
     def stop(self) -> None:
         """Ask ``run`` to end; safe in a signal handler of the loop."""
@@ -274,11 +287,12 @@ class Worker:
     async def _end(self, app: ShardApp, tasks: Sequence[asyncio.Task[Any]]) -> None:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks, timeout=_LEAVE_S)
         await self._owner.stop(_LAST_CHECKPOINT_S)
-        try:
-            await asyncio.wait_for(app.stop(), _LEAVE_S)
-        except TimeoutError:
+        leaving = asyncio.create_task(app.stop())
+        # Not wait_for: it would wait for a task that does not heed its cancellation.
+        if not (await asyncio.wait((leaving,), timeout=_LEAVE_S))[0]:
+            leaving.cancel()
             logger.warning("left without telling the group: the log did not answer in %.0f s", _LEAVE_S)
         self._forwarder.close()
         self._card_feed.close()
@@ -401,14 +415,16 @@ async def _run(
     worker = Worker(config, schema, name)
     loop = asyncio.get_running_loop()
     received: list[signal.Signals] = []
+    guard = ExitGuard(_EXIT_S)
 
     def stop(number: signal.Signals) -> None:
         received.append(number)
+        guard.start(_EXIT_CODES[number])
         worker.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
-    await worker.run(on_ready)
+    await worker.run(on_ready, on_end=partial(guard.start, 1))
     return received[0]
 
 
