@@ -21,9 +21,12 @@ from queryd.http.shapes import (
     ProblemDocument,
     QueryReply,
     Readiness,
+    Relationship,
     Relationships,
     SignalsAccepted,
+    SimilarUsers,
     Status,
+    TwoHops,
     UserPreference,
     UserRelationships,
     UserState,
@@ -155,10 +158,26 @@ def unrelate(type: str, source: str, target: str) -> Call[Written]:
     return Call("DELETE", _edge(type, source, target), Written)
 
 
-def relationships(type: str, id: str, direction: str, limit: int) -> Call[Relationships]:
+def relationships(type: str, id: str, direction: str, limit: int, order: str) -> Call[Relationships]:
     """GET of edges."""
     path = f"/v1/relationships/{_part(type)}/{_part(id)}"
-    return Call("GET", path, Relationships, {"direction": direction, "limit": limit})
+    return Call("GET", path, Relationships, {"direction": direction, "limit": limit, "order": order})
+
+
+def relationship(type: str, source: str, target: str) -> Call[Relationship]:
+    """GET of one edge."""
+    return Call("GET", _edge(type, source, target), Relationship)
+
+
+def two_hops(user: str, type: str, fan_out: int, limit: int) -> Call[TwoHops]:
+    """GET of whom those that a user has edges to have edges to."""
+    parameters = {"type": type, "fan_out": fan_out, "limit": limit}
+    return Call("GET", f"{_entity('user', user)}/two-hop", TwoHops, parameters)
+
+
+def similar_users(user: str, state: str | None, limit: int) -> Call[SimilarUsers]:
+    """GET of users who share items."""
+    return Call("GET", f"{_entity('user', user)}/similar", SimilarUsers, {"state": state, "limit": limit})
 
 
 def query(text_or_form: str | Mapping[str, Any]) -> Call[QueryReply]:

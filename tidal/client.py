@@ -17,9 +17,12 @@ from queryd.http.shapes import (
     Ledger,
     QueryReply,
     Readiness,
+    Relationship,
     Relationships,
     SignalsAccepted,
+    SimilarUsers,
     Status,
+    TwoHops,
     UserPreference,
     UserRelationships,
     UserState,
@@ -93,9 +96,23 @@ class Client:
         """Removes an edge."""
         return self._send(calls.unrelate(type, source, target))
 
-    def relationships(self, type: str, id: str, direction: str = "out", limit: int = 100) -> Relationships:
-        """Edges of one type out of (or into) an entity."""
-        return self._send(calls.relationships(type, id, direction, limit))
+    def relationships(
+        self, type: str, id: str, direction: str = "out", limit: int = 100, order: str = "weight"
+    ) -> Relationships:
+        """Edges of one type out of (or into) an entity, by weight or `newest`; `limit=0`: their number."""
+        return self._send(calls.relationships(type, id, direction, limit, order))
+
+    def relationship(self, type: str, source: str, target: str) -> Relationship:
+        """One edge; RefusedError with status 404 when there is none."""
+        return self._send(calls.relationship(type, source, target))
+
+    def two_hops(self, user: str, type: str, fan_out: int = 50, limit: int = 100) -> TwoHops:
+        """Whom those that the user has edges of a type to have such edges to, heaviest first."""
+        return self._send(calls.two_hops(user, type, fan_out, limit))
+
+    def similar_users(self, user: str, state: str | None = None, limit: int = 20) -> SimilarUsers:
+        """Users who share items in a state that the schema lists under `co_engagement`."""
+        return self._send(calls.similar_users(user, state, limit))
 
     def query(self, query: str | Mapping[str, Any]) -> QueryReply:
         """A ranked page, for query text or its JSON form."""

@@ -16,9 +16,12 @@ from queryd.http.shapes import (
     Ledger,
     QueryReply,
     Readiness,
+    Relationship,
     Relationships,
     SignalsAccepted,
+    SimilarUsers,
     Status,
+    TwoHops,
     UserPreference,
     UserRelationships,
     UserState,
@@ -91,10 +94,22 @@ class AsyncClient:
         return await self._send(calls.unrelate(type, source, target))
 
     async def relationships(
-        self, type: str, id: str, direction: str = "out", limit: int = 100
+        self, type: str, id: str, direction: str = "out", limit: int = 100, order: str = "weight"
     ) -> Relationships:
-        """Edges of one type out of (or into) an entity."""
-        return await self._send(calls.relationships(type, id, direction, limit))
+        """Edges of one type out of (or into) an entity, by weight or `newest`; `limit=0`: their number."""
+        return await self._send(calls.relationships(type, id, direction, limit, order))
+
+    async def relationship(self, type: str, source: str, target: str) -> Relationship:
+        """One edge; RefusedError with status 404 when there is none."""
+        return await self._send(calls.relationship(type, source, target))
+
+    async def two_hops(self, user: str, type: str, fan_out: int = 50, limit: int = 100) -> TwoHops:
+        """Whom those that the user has edges of a type to have such edges to, heaviest first."""
+        return await self._send(calls.two_hops(user, type, fan_out, limit))
+
+    async def similar_users(self, user: str, state: str | None = None, limit: int = 20) -> SimilarUsers:
+        """Users who share items in a state that the schema lists under `co_engagement`."""
+        return await self._send(calls.similar_users(user, state, limit))
 
     async def query(self, query: str | Mapping[str, Any]) -> QueryReply:
         """A ranked page, for query text or its JSON form."""

@@ -225,6 +225,37 @@ def test_edges_are_written_and_read(client: Client) -> None:
     until(lambda: not client.relationships("follows", "u1").edges, VISIBLE_S)
 
 
+def test_a_block_hides_on_the_next_query_and_an_unblock_shows(client: Client) -> None:
+    client.put_many("item", [{"id": f"h{n}", "creator": f"hc{n % 2}"} for n in range(4)])
+    acknowledged = client.publish(events([f"h{n}" for n in range(4)], "u9"))
+    page = "RETRIEVE items FOR USER @u9 USING PROFILE trending FILTER seen LIMIT 10"
+    shown = client.query(f'{page} AFTER "{acknowledged.position}"')
+    until(lambda: client.get("item", "h3")["creator"] == "hc1", VISIBLE_S)
+    assert {result.id for result in shown.results} == {"h0", "h1", "h2", "h3"}
+    for hiding in ("blocks", "mutes"):
+        for _ in range(5):
+            client.relate(hiding, "u9", "hc1")
+            assert {result.id for result in client.query(page).results} == {"h0", "h2"}
+            client.unrelate(hiding, "u9", "hc1")
+            assert len(client.query(page).results) == 4
+
+
+def test_the_graph_is_read(client: Client) -> None:
+    for source, target in (("g1", "g2"), ("g1", "g3"), ("g2", "g4"), ("g3", "g4"), ("g4", "g1")):
+        client.relate("follows", source, target)
+    client.publish([*events(["s1", "s2"], "g1", "like"), *events(["s2", "s3"], "g2", "like")])
+    until(lambda: client.relationships("follows", "g4", direction="in", limit=0).total == 2, VISIBLE_S)
+    until(lambda: bool(client.relationships("follows", "g4").edges), VISIBLE_S)
+    reached = client.two_hops("g1", "follows").reached
+    assert [(each.id, each.paths) for each in reached] == [("g4", 2)]
+    until(lambda: bool(client.similar_users("g1", "liked").users), VISIBLE_S)
+    [similar] = client.similar_users("g1").users
+    assert (similar.id, similar.shared, similar.score) == ("g2", 1, 0.5)
+    until(lambda: len(client.user_relationships("g1").edges) == 4, VISIBLE_S)
+    with pytest.raises(RefusedError):
+        client.relationship("follows", "g1", "nobody")
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [
