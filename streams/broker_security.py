@@ -98,12 +98,12 @@ def security_of(settings: BrokerSettings) -> BrokerSecurity:
     return found
 
 
-def broker_options(brokers: str) -> dict[str, Any]:
+def broker_options(brokers: str, security: BrokerSecurity | None = None) -> dict[str, Any]:
     """librdkafka's settings for reaching `brokers` (host:port, several divided by commas).
 
-    Raises BrokerSecurityError, SettingsError.
+    security: for a log that is not this process's own. Raises BrokerSecurityError, SettingsError.
     """
-    security = broker_security()
+    security = security or broker_security()
     options = {"bootstrap.servers": brokers}
     if security.protocol != "plaintext":
         options["security.protocol"] = security.protocol

@@ -9,6 +9,7 @@ StreamError
 ├── ProducerClosedError       publish after close
 ├── QueueFullError            the bounded buffer stayed full for longer than the caller may wait
 ├── DeliveryError             the log refused a record, or did not acknowledge it in time
+├── MirrorError               a log cannot be copied with its offsets kept
 └── OffsetError               a reader's start offset is beyond what the log holds
 """
 
@@ -59,6 +60,10 @@ class DeliveryError(StreamError):
     def __init__(self, message: str, *, retriable: bool) -> None:
         super().__init__(message)
         self.retriable = retriable
+
+
+class MirrorError(StreamError):
+    """A log cannot be copied into another with its offsets kept, or the copy is not the same."""
 
 
 class OffsetError(StreamError):

@@ -10,7 +10,7 @@ import typer
 from schemas.settings import LogSettings, Settings
 from streams.topics import BY_ITEM, SIGNALS
 from tidal.child_process import announce_ready, die_with_parent
-from tidal.cli import log_folder, log_user
+from tidal.cli import log_folder, log_mirror, log_user
 from tidal.cli.addresses import parse_address
 from tidal.cli.child_options import ParentOption, ReadyFileOption
 from tidal.cli.failure import CommandError, UsageError
@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     group.callback()(log)
     log_folder.register(group)
     log_user.register(group)
+    log_mirror.register(group)
     app.add_typer(group, name="log", epilog=EXAMPLE)
 
 

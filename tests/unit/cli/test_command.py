@@ -14,7 +14,8 @@ from tidal.cli.failure import DONE, FAILED, WRONG_USAGE, UsageError
 from tidal.cli.main import COMMANDS, build_app, run
 
 LEAVES = [
-    ["up"], ["log"], ["worker"], ["queryd"], ["topics", "init"], ["topics", "check"], ["publish"], ["query"],
+    ["up"], ["log"], ["log", "inspect"], ["log", "user"], ["log", "mirror"], ["worker"], ["queryd"],
+    ["topics", "init"], ["topics", "check"], ["publish"], ["query"],
     ["status"], ["schema", "show"], ["schema", "validate"], ["config", "show"], ["bench"],
 ]  # fmt: skip
 
