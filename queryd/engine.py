@@ -18,7 +18,9 @@ import numpy as np
 
 from materializers.materializer import Scope as TableScope
 from queryd.assembly import Assembler, TitleReader, explained
+from queryd.creators import CreatorFacts
 from queryd.cursor import CursorCodec, check_same_list
+from queryd.erasures import ErasureReads
 from queryd.errors import CohortTooSmall, EngineNotReady, PositionTimeout, QueryError
 from queryd.execute.context import Context
 from queryd.execute.pipeline import execute
@@ -105,6 +107,8 @@ class Engine:
         graph = Graph(tables, self._hot, self._users, partitions)
         self._user_reads = UserReads(schema, self._hot, self._users, graph, self._clock_ms)
         self._records = RecordReads(tables, schema, partitions)
+        self._creators = CreatorFacts(schema, self._hot.items, self._users)
+        self._erasures = ErasureReads(tables, settings.topics)
         ordinals = self._hot.items.ordinals
         self._text = TextIndex(self._folder / "text", item, ordinals, self._records)
         self._vectors = VectorIndex(
@@ -325,6 +329,16 @@ class Engine:
         self._require_ready()
         row = self._records.stored(kind, [id])[0]
         return None if row is None else row.raw
+
+    async def creator_facts(self, creator: str) -> dict[str, Any]:
+        """A creator's catalog and followers."""
+        self._require_ready()
+        return self._creators.of(creator)
+
+    async def erasure(self, name: str) -> dict[str, Any] | None:
+        """What became of an erasure, None if there is none of that name."""
+        self._require_ready()
+        return self._erasures.report(name)
 
     async def wait_applied(self, positions: Positions, timeout_s: float) -> bool:
         """Whether everything at these positions became visible in time."""

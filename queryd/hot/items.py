@@ -86,6 +86,16 @@ class ItemColumns:
         self._ensure()
         return self._creator[: len(self)]
 
+    def catalog(self, creator: str) -> U32:
+        """Ordinals of the items of a creator that are not deleted, u32[n]."""
+        self._ensure()
+        ordinal = self.creators.find(creator)
+        if ordinal is None:
+            return np.zeros(0, dtype=np.uint32)
+        mine = self._creator[: len(self)] == ordinal
+        mine &= self._status[: len(self)] != _STATUS["deleted"]
+        return np.flatnonzero(mine).astype(np.uint32)
+
     def created_column(self) -> I64:
         """created_at of every item in epoch ms, i64[len(self)], ``ABSENT_TIME`` where unknown: a view."""
         self._ensure()

@@ -54,10 +54,9 @@ def observe(index: RouteIndex) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[REQUEST_ID] = _request_id(request.headers.get(REQUEST_ID_HEADER))
-        route = index.of(request)
         offered = services(request)
         metrics = offered.metrics
-        label = route.path if route is not None else "unmatched"
+        label = _label(index, request)
         started = time.perf_counter()
         offered.in_flight += 1
         metrics.in_flight.inc()
@@ -95,7 +94,8 @@ def problems(index: RouteIndex) -> Middleware:
             problem = problem_of(error)
             if problem.status >= 500:
                 logger.exception(
-                    "request failed", extra={"request_id": request[REQUEST_ID], "path": request.path}
+                    "request failed",
+                    extra={"request_id": request[REQUEST_ID], "route": _label(index, request)},
                 )
         return problem_response(problem, request[REQUEST_ID])
 
@@ -140,7 +140,14 @@ def _request_id(given: str | None) -> str:
     return secrets.token_hex(12)
 
 
+def _label(index: RouteIndex, request: web.Request) -> str:
+    """The route's pattern."""
+    route = index.of(request)
+    return route.path if route is not None else "unmatched"
+
+
 def _log(request: web.Request, route: str, status: int, took_s: float) -> None:
+    """The route, not the path: that may name a user, and a log line outlives the user's deletion."""
     level = logging.WARNING if status >= 500 else logging.INFO
     logger.log(
         level,
@@ -149,7 +156,6 @@ def _log(request: web.Request, route: str, status: int, took_s: float) -> None:
             "request_id": request[REQUEST_ID],
             "method": request.method,
             "route": route,
-            "path": request.path,
             "status": status,
             "took_us": round(took_s * 1e6),
             "remote": request.remote,

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from queryd.http.handlers import cohorts, ledgers, operations, query, relationships, schema, signals, users
+from queryd.http.handlers import (
+    cohorts,
+    erasures,
+    ledgers,
+    operations,
+    query,
+    relationships,
+    schema,
+    signals,
+    users,
+)
 from queryd.http.handlers.entities import EntityRoutes
 from queryd.http.problems import PROBLEM_CONTENT_TYPE
 from queryd.http.route import Body, Handler, Method, Role, Route
@@ -13,6 +23,7 @@ from queryd.http.shapes import (
     BatchWritten,
     Cohorts,
     CohortSize,
+    Erasure,
     Ledger,
     Liveness,
     ProblemDocument,
@@ -27,6 +38,7 @@ from queryd.http.shapes import (
     SimilarUsers,
     Status,
     TwoHops,
+    UserDeleted,
     UserPreference,
     UserRelationships,
     UserState,
@@ -54,6 +66,7 @@ def all_routes() -> tuple[Route, ...]:
     return (
         *_signal_routes(),
         *(route for plural in _ENTITY_EXAMPLES for route in _entity_routes(plural)),
+        *_erasure_routes(),
         *_relationship_routes(),
         *_query_routes(),
         *_ledger_routes(),
@@ -107,10 +120,23 @@ def _entity_routes(plural: str) -> Iterator[Route]:
     yield _read(
         path, handlers.get, f"get{name}", plural, f"The {kind} record.", reply=dict[str, Any], problems=(404,)
     )
+    deleted = UserDeleted if kind == "user" else Written
     yield _write(
-        "DELETE", path, handlers.delete, f"delete{name}", plural, f"Delete the {kind}.", reply=Written
+        "DELETE", path, handlers.delete, f"delete{name}", plural, f"Delete the {kind}.", reply=deleted
     )
     yield _write("POST", f"/v1/{plural}:batch", handlers.batch, f"put{name}s", plural, some, **records)
+
+
+def _erasure_routes() -> Iterator[Route]:
+    yield _read(
+        "/v1/erasures/{erasure}",
+        erasures.erasure,
+        "getErasure",
+        "users",
+        "What became of the deletion of a user, by the `erasure` that it answered.",
+        reply=Erasure,
+        problems=(404,),
+    )
 
 
 def _relationship_routes() -> Iterator[Route]:

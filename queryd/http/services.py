@@ -113,6 +113,14 @@ class Reader(Protocol):
         """The current record of an item, user or creator, as JSON."""
         ...
 
+    async def creator_facts(self, creator: str) -> dict[str, Any]:
+        """What the engine adds to a creator's record."""
+        ...
+
+    async def erasure(self, name: str) -> Any | None:
+        """What became of an erasure."""
+        ...
+
     async def wait_applied(self, positions: Positions, timeout_s: float) -> bool:
         """Waits until the records at these positions are visible; False when they are not in time."""
         ...

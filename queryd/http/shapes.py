@@ -71,6 +71,42 @@ class Written(msgspec.Struct, frozen=True):
     position: str
 
 
+class UserDeleted(msgspec.Struct, frozen=True):
+    """The deletion of a user that the log has acknowledged; `erasure` is how to ask what became of it."""
+
+    id: str
+    position: str
+    erasure: str
+
+
+class ErasureParts(msgspec.Struct, frozen=True):
+    """How many parts of an erasure have deleted rows, and of how many the disk has no trace any more."""
+
+    erased: int
+    wiped: int
+    of: int
+
+
+class ErasureRemainder(msgspec.Struct, frozen=True):
+    """A topic of the log that may still name the user; `until_ms` null = as long as `until` takes."""
+
+    topic: str
+    until: str
+    until_ms: int | None
+
+
+class Erasure(msgspec.Struct, frozen=True):
+    """What became of the deletion of a user: `pending`, `erased` from every table, `done` on every disk."""
+
+    erasure: str
+    state: Literal["pending", "erased", "done"]
+    asked_ms: int | None
+    wiped_ms: int | None
+    parts: ErasureParts
+    rows: dict[str, int]
+    remains: list[ErasureRemainder]
+
+
 class RejectedRecord(msgspec.Struct, frozen=True):
     """A record of a batch that was refused."""
 

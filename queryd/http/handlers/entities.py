@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -23,10 +24,11 @@ from queryd.http.handlers.replies import json_reply, raw_json_reply, require_use
 from queryd.http.middleware import CALLER
 from queryd.http.problems import ProblemError, bad_fields, invalid, not_found
 from queryd.http.services import services
-from queryd.http.shapes import BatchWritten, FieldProblem, RejectedRecord, Written
+from queryd.http.shapes import BatchWritten, FieldProblem, RejectedRecord, UserDeleted, Written
 from schemas.errors import RecordError
 from schemas.model import Schema
-from schemas.records.entities import decode_entity
+from schemas.records.entities import decode_entity, parse_entity_key
+from schemas.records.forget_record import erasure_name
 from streams.positions import Position, Positions
 
 Record = dict[str, Any]
@@ -41,15 +43,24 @@ VISIBLE_TIMEOUT_S = 5.0
 
 
 class EntityWrites:
-    """Serialises the patches of one daemon, and knows which write of an entity the next patch must see."""
+    """Serialises the writes of one daemon to an entity, and knows which one the next patch must see."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[tuple[str, str], Position] = OrderedDict()
         self._locks = [asyncio.Lock() for _ in range(STRIPES)]
 
-    def lock(self, kind: str, id: str) -> asyncio.Lock:
-        """The lock for this entity (shared with a few others: a bounded number of locks serves all)."""
-        return self._locks[hash((kind, id)) % STRIPES]
+    @asynccontextmanager
+    async def alone(self, kind: str, ids: Sequence[str]) -> AsyncIterator[None]:
+        """Nobody else writes these entities through this daemon meanwhile.
+
+        A lock is shared by several entities, so that a bounded number serves all; they are taken in one
+        order, so that nobody waits for somebody who waits.
+        """
+        stripes = sorted({hash((kind, id)) % STRIPES for id in ids})
+        async with AsyncExitStack() as held:
+            for stripe in stripes:
+                await held.enter_async_context(self._locks[stripe])
+            yield
 
     def remember(self, kind: str, id: str, position: Position) -> None:
         """Notes where the entity was last written."""
@@ -77,34 +88,43 @@ class EntityRoutes:
         id = self._own_id(request, "write it")
         body = await read_body(request)
         _check(self.kind, id, body, services(request).reader.schema)
-        return json_reply(await self._write(request, id, _object(decode_json(body))))
+        record = _object(decode_json(body))
+        async with request.app[ENTITY_WRITES].alone(self.kind, [id]):
+            return json_reply(await self._write(request, id, record))
 
     async def patch(self, request: web.Request) -> web.Response:
         """Merges the body into the record (RFC 7396): null removes, an object merges, the rest replaces."""
         id = self._own_id(request, "change it")
         patch = _object(decode_json(await read_body(request)))
-        async with request.app[ENTITY_WRITES].lock(self.kind, id):
+        async with request.app[ENTITY_WRITES].alone(self.kind, [id]):
             current = await self._visible_record(request, id)
             merged = merge_patch(current, patch)
             _check(self.kind, id, msgspec.json.encode(merged), services(request).reader.schema)
             return json_reply(await self._write(request, id, merged))
 
     async def get(self, request: web.Request) -> web.Response:
-        """The record as the tables hold it."""
+        """The record as the tables hold it; of a creator also the catalog and the followers."""
         id = self._own_id(request, "read it")
         raw = await services(request).reader.record(self.kind, id)
         if raw is None:
             raise not_found(self.kind, id)
-        return raw_json_reply(raw)
+        if self.kind != "creator":
+            return raw_json_reply(raw)
+        record = _object(msgspec.json.decode(raw))
+        return json_reply(record | await services(request).reader.creator_facts(id))
 
     async def delete(self, request: web.Request) -> web.Response:
         """Deletes the entity; deleting what does not exist is no error, the log takes it all the same."""
         id = self._own_id(request, "delete it")
         offered = services(request)
         _check(self.kind, id, None, offered.reader.schema)
-        position = await offered.writer.put_entity(self.kind, id, None)
-        request.app[ENTITY_WRITES].remember(self.kind, id, position)
-        return json_reply(Written(id=id, position=position.encode()))
+        async with request.app[ENTITY_WRITES].alone(self.kind, [id]):
+            position = await offered.writer.put_entity(self.kind, id, None)
+            request.app[ENTITY_WRITES].remember(self.kind, id, position)
+        if self.kind != "user":
+            return json_reply(Written(id=id, position=position.encode()))
+        erasure = erasure_name((position.partition, position.offset))
+        return json_reply(UserDeleted(id=id, position=position.encode(), erasure=erasure))
 
     async def batch(self, request: web.Request) -> web.Response:
         """Writes an array of records, each with its `id`: the good ones, whatever the others are."""
@@ -114,13 +134,14 @@ class EntityRoutes:
         good, rejected = _split(self.kind, records, offered.reader.schema, request)
         if not good:
             raise _nothing_written(rejected)
-        positions = await asyncio.gather(
-            *(offered.writer.put_entity(self.kind, id, r) for id, r in good.values())
-        )
         written = []
-        for (id, _), position in zip(good.values(), positions, strict=True):
-            request.app[ENTITY_WRITES].remember(self.kind, id, position)
-            written.append(Written(id=id, position=position.encode()))
+        async with request.app[ENTITY_WRITES].alone(self.kind, [id for id, _ in good.values()]):
+            positions = await asyncio.gather(
+                *(offered.writer.put_entity(self.kind, id, r) for id, r in good.values())
+            )
+            for (id, _), position in zip(good.values(), positions, strict=True):
+                request.app[ENTITY_WRITES].remember(self.kind, id, position)
+                written.append(Written(id=id, position=position.encode()))
         return json_reply(BatchWritten(Positions.of(positions).encode(), written, rejected))
 
     def _own_id(self, request: web.Request, what: str) -> str:
@@ -177,9 +198,15 @@ def _object(value: Any) -> Record:
 def _check(kind: str, id: str, value: bytes | None, schema: Schema) -> None:
     """Raises ProblemError for what the log's readers would refuse, so that it never gets into the log."""
     try:
+        _check_id(id, schema)
         decode_entity(kind, id.encode(), value, schema, time.time_ns() // 1_000_000)
     except RecordError as error:
         raise of_record_error(error) from None
+
+
+def _check_id(id: str, schema: Schema) -> None:
+    if parse_entity_key(id.encode(), schema.limits.max_id_bytes) != id:
+        raise RecordError("wrong_type", "id", "it reads as a connector's JSON key, which states another id")
 
 
 def _check_batch_size(records: list[Any], schema: Schema) -> None:

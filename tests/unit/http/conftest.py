@@ -103,6 +103,14 @@ class FakeReader:
     async def record(self, kind: str, id: str) -> bytes | None:
         return self.records.get((kind, id))
 
+    async def creator_facts(self, creator: str) -> dict[str, Any]:
+        return {"catalog": {"items": 2, "embeddings": {}}, "followers": 3, "edges_in": {"follows": 3}}
+
+    async def erasure(self, name: str) -> Any:
+        if name == "9-9":
+            return None
+        return self._answer("erasure", name, {"erasure": name, "state": "pending"})
+
     async def wait_applied(self, positions: Positions, timeout_s: float) -> bool:
         self.asked.append(("wait_applied", positions))
         return self.applied
@@ -134,6 +142,7 @@ class FakeLag:
 
     def __init__(self) -> None:
         self.lag = Lag(0, 0)
+        self.fault: str | None = None
 
     def now(self) -> Lag:
         return self.lag

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -199,3 +200,60 @@ async def test_read_relationships(client: Client, reader: FakeReader) -> None:
     await client.get("/v1/relationships/follows/u1?direction=in&limit=7")
     assert reader.asked[-1] == ("relationships", ("follows", "u1", {"direction": "in", "limit": 7}))
     assert (await client.delete("/v1/relationships/follows/u1/c1")).status == 200
+
+
+async def test_deleting_a_user_answers_how_to_ask_what_became_of_it(
+    client: Client, writer: FakeWriter
+) -> None:
+    reply = await (await client.delete("/v1/users/ann")).json()
+    position = Position.parse(reply["position"])
+    assert reply["erasure"] == f"{position.partition}-{position.offset}"
+    assert writer.entities == [("user", "ann", None)]
+    told = await client.get(f"/v1/erasures/{reply['erasure']}")
+    assert (await told.json())["state"] == "pending"
+    assert (await client.get("/v1/erasures/9-9")).status == 404
+    assert "erasure" not in await (await client.delete("/v1/items/film")).json()
+
+
+async def test_a_creator_comes_with_its_catalog_and_followers(client: Client, reader: FakeReader) -> None:
+    reader.records["creator", "clara"] = b'{"id":"clara","name":"Clara"}'
+    found = await (await client.get("/v1/creators/clara")).json()
+    assert found["name"] == "Clara"
+    assert found["catalog"]["items"] == 2
+    assert found["followers"] == 3
+
+
+async def test_an_id_that_reads_as_another_ones_key_is_refused(client: Client, writer: FakeWriter) -> None:
+    from yarl import URL
+
+    reply = await client.put(URL("/v1/items/%22film%22", encoded=True), json={})
+    assert reply.status == 422
+    assert writer.entities == []
+
+
+async def test_writes_of_one_entity_wait_for_each_other() -> None:
+    writes = EntityWrites()
+    order: list[str] = []
+
+    async def write(name: str, ids: list[str]) -> None:
+        async with writes.alone("item", ids):
+            order.append(f"{name} begins")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            order.append(f"{name} ends")
+
+    await asyncio.gather(write("batch", ["b", "a"]), write("patch", ["a"]), write("put", ["b"]))
+    places = {line: at for at, line in enumerate(order)}
+    assert places["batch ends"] < min(places["patch begins"], places["put begins"])
+
+
+async def test_nobody_waits_for_somebody_who_waits() -> None:
+    writes = EntityWrites()
+    names = [f"i{number}" for number in range(600)]
+
+    async def write(ids: list[str]) -> None:
+        async with writes.alone("item", ids):
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(write(names[start:] + names[:start]) for start in range(0, 600, 20)))

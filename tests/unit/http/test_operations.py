@@ -42,6 +42,7 @@ CONTRACT = [
     "GET /v1/users/{id}/preference",
     "GET /v1/users/{id}/two-hop",
     "GET /v1/users/{id}/similar",
+    "GET /v1/erasures/{erasure}",
     "GET /v1/cohorts",
     "GET /v1/cohorts/size",
     "GET /v1/schema",
