@@ -109,8 +109,9 @@ class UserRuns:
         entries = canonical(joined(self._gathered))
         self._gathered, self._gathered_size = [], 0
         if len(entries):
-            self._know(np.unique(entries.day).tolist())
-            for day, part in _by_day(entries):
+            days = list(_by_day(entries))
+            self._know([day for day, _ in days])
+            for day, part in days:
                 if day >= self._first_day:
                     self._append(day, part, writer)
         self._tidy(writer)

@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from materializers.grouping import distinct
 from materializers.rows.distinct_users import THRESHOLD_HOUR, Entries, joined
 
 U64 = npt.NDArray[np.uint64]
@@ -95,7 +96,7 @@ def _order(entries: Entries) -> I64:
 
 
 def _sort_key(entries: Entries) -> U64:
-    codes = np.unique(entries.signal)
+    codes = distinct(entries.signal)
     key = np.zeros(len(entries), dtype=np.uint64)
     bits = 0
     columns = entries.day - entries.day.min(), entries.item, np.searchsorted(codes, entries.signal)

@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from materializers.grouping import distinct
 from materializers.rows.errors import RowFormatError
 from materializers.rows.packing import Packer, Unpacker
 
@@ -158,7 +159,8 @@ def decode_runs(value: bytes) -> DayRuns:
 
 def encode_block(entries: Entries) -> bytes:
     """Entries of one day, which is the key's; at least one, sorted by item."""
-    codes, signal = np.unique(entries.signal, return_inverse=True)
+    codes = distinct(entries.signal)
+    signal = np.searchsorted(codes, entries.signal)
     base = int(entries.item[0])
     packer = Packer(VERSION, len(entries)).scalar(base).list_of_ints(codes)
     packer.ints(entries.item - np.uint32(base)).ints(signal).words(_disguised(entries.user, entries.hour))

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from materializers.grouping import distinct
 from materializers.rows.distinct_users import (
     FIRST_DAY_KEY,
     TABLE,
@@ -151,7 +152,7 @@ class DistinctUsers:
         if visits is None:
             return UsersRead(0, 0.0, "exact")
         users, threshold = visits.users(wanted, profiles)
-        found = estimate(len(np.unique(users)), threshold)
+        found = estimate(len(distinct(users)), threshold)
         return UsersRead(found.users, found.standard_error, "exact" if found.exact else "sketch")
 
     def _covers(self, first: int, last: int) -> bool:
@@ -246,7 +247,7 @@ def _by_signal(days: Sequence[Entries]) -> dict[int, _Visits]:
     entries = joined(days)
     thresholds = entries.hour == THRESHOLD_HOUR
     found: dict[int, _Visits] = {}
-    for code in np.unique(entries.signal).tolist():
+    for code in distinct(entries.signal).tolist():
         of_signal = entries.signal == code
         marks, mine = entries.at(of_signal & thresholds), entries.at(of_signal & ~thresholds)
         hour = mine.day.astype(np.int64) * _HOURS_IN_DAY + mine.hour
