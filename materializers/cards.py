@@ -28,7 +28,7 @@ U32 = npt.NDArray[np.uint32]
 F32 = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _GROWTH_MIN: Final = 1024
 _POSITIONS: Final = "positions.json"
 _FRAME_BYTES: Final = 4
@@ -53,6 +53,7 @@ class _Positions(msgspec.Struct, frozen=True):
     entries: int
     next_offsets: dict[int, int]
     dims: dict[str, int]
+    copies: dict[str, int] = {}
 
 
 class SlotVectors:
@@ -139,6 +140,8 @@ class ItemCards:
         self._size = 1
         self._changed: set[int] = set()
         self._next_offsets: dict[int, int] = {}
+        self.copies: dict[str, int] = {}
+        """Kept with the positions for whoever feeds the cards (see ``item_records.CopyMarks``)."""
         self.version = 0
         """Another one whenever ``next_offsets`` are others."""
         self._journal = "cards-0.log"
@@ -275,7 +278,7 @@ class ItemCards:
     def _replace_positions(self) -> None:
         dims = {name: slot.dim for name, slot in self._slots.items()}
         positions = _Positions(
-            _FORMAT, self._journal, self._journal_bytes, self._entries, self._next_offsets, dims
+            _FORMAT, self._journal, self._journal_bytes, self._entries, self._next_offsets, dims, self.copies
         )
         draft = self._folder / (_POSITIONS + ".new")
         with draft.open("wb") as file:
@@ -299,6 +302,7 @@ class ItemCards:
         self._journal, self._journal_bytes = positions.journal, positions.journal_bytes
         self._entries = positions.entries
         self._next_offsets = dict(positions.next_offsets)
+        self.copies.update(positions.copies)
         blob = (self._folder / self._journal).read_bytes()[: self._journal_bytes]
         self._load(list(_frames(blob)))
 

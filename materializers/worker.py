@@ -152,7 +152,7 @@ class Worker:
             self._fail,
         )
         cards, reader = open_cards(self._folder / "cards", settings.brokers, schema, items, creators)
-        self._card_feed = CardFeed(cards, reader, schema, self._wake_user_shards)
+        self._card_feed = CardFeed(cards, reader, schema, settings.partitions, self._wake_user_shards)
         self._context = WorkerContext(
             schema=schema,
             partitions=settings.partitions,

@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from streams.broker_security import broker_options
 from streams.errors import BrokerUnavailableError, OffsetError, StreamError, TopicError
+from streams.records import LogRecord
 
 logger = logging.getLogger(__name__)
 
@@ -190,6 +191,21 @@ class WholeTopicReader:
 def _record(message: Message) -> Record:
     partition, offset = _place(message)
     return partition, offset, message.timestamp()[1], message.key(), message.value()
+
+
+def log_record(message: Message) -> LogRecord:
+    """A message with everything that belongs to it."""
+    partition, offset = _place(message)
+    headers: Any = message.headers() or ()
+    return LogRecord(
+        str(message.topic()),
+        partition,
+        offset,
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        tuple(headers),
+    )
 
 
 def _place(message: Message) -> tuple[int, int]:

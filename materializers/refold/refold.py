@@ -11,6 +11,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,11 +27,11 @@ from materializers.refold.local_forwarder import ItemPartition, LocalForwarder
 from materializers.refold.log_reader import LogReader, LogUnreadableError, Place, Span
 from materializers.refold.progress import Progress, Watch, unwatched
 from materializers.registry import MaterializerRegistry, default_registry
-from materializers.shards.card_feed import item_write
 from materializers.shards.card_positions import CardPositions
 from materializers.shards.context import WorkerContext
 from materializers.shards.entity_shard import ENTITY_SHARD_TABLES, EntityShard
 from materializers.shards.homes import Homes
+from materializers.shards.item_records import CopyMarks, read_item_record
 from materializers.shards.rejects import Rejects
 from materializers.shards.user_shard import USER_SHARD_TABLES, UserShard
 from materializers.shards.user_step import fold_users
@@ -119,6 +120,7 @@ class Refold:
         self._context.forwarder = self._forwarder()
         self._sources = {partition: self._source(partition) for partition in range(partitions)}
         self._entities = {partition: self._entity_shard(partition) for partition in range(partitions)}
+        self._copies = CopyMarks({})
         self._next: dict[Place, int] = {}
         self._unflushed = 0
         self.events = 0
@@ -172,9 +174,9 @@ class Refold:
         progress = Progress("reading item records")
         for records in self._read(places, progress, key="cards"):
             for record in records:
-                write = item_write(record.offset, record.timestamp, record.key, record.value, self._schema)
-                if write is not None:
-                    self._add_version(records.partition, write)
+                found = read_item_record(records.partition, self._context.partitions, record, self._schema)
+                if found is not None and self._copies.is_news(records.partition, found):
+                    self._add_version(records.partition, found.write)
 
     def _add_version(self, partition: int, write: EntityWrite) -> None:
         assert self._history is not None
@@ -323,9 +325,7 @@ class Refold:
             self._entities[partition].flush(writer)
             self._entities[partition].take_letters()
         if self._keeps_items:
-            self._items[partition].settle()
-            for view in self._items[partition].views:
-                view.checkpoint(writer)
+            self._items[partition].flush(writer)
         source = self._sources[partition]
         source.shard.take_letters()
         if self._keeps_users and not source.kept:
@@ -334,11 +334,8 @@ class Refold:
     # -- parts --------------------------------------------------------------------------------------
 
     def _item_partition(self, partition: int) -> ItemPartition:
-        context, rows = self._context, self._rows[partition]
-        views = context.build_views(Scope.ITEM, partition, rows)
-        for view in views:
-            view.restore(rows)
-        return ItemPartition(views, context.users, context.partitions)
+        build = partial(self._context.build_views, Scope.ITEM, partition)
+        return ItemPartition(self._rows[partition], build, self._context.partitions)
 
     def _forwarder(self) -> LocalForwarder:
         context = self._context

@@ -15,20 +15,20 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from materializers.batches import EntityWrite
+from confluent_kafka import Message
+
 from materializers.cards import ItemCards
 from materializers.interner import IdCollisionError, Interner
-from schemas.errors import RecordError
+from materializers.shards.item_records import CopyMarks, ItemRecord, read_item_record
 from schemas.model import Schema
-from schemas.records.entities import decode_entity, parse_entity_key
 from streams.errors import OffsetError
 from streams.topics import ITEMS
-from streams.whole_topic import Record, WholeTopicReader
+from streams.whole_topic import WholeTopicReader, log_record
 
 logger = logging.getLogger(__name__)
 
-_Waiting = tuple[int, int, EntityWrite | None]
-"""Partition, offset, and what the record says, None if it is refused."""
+_Waiting = tuple[int, int, ItemRecord | None]
+"""Partition, offset, and what the record says, None if that is nothing."""
 
 _POLL_S: Final = 0.2
 _RECORDS_AT_ONCE: Final = 500
@@ -62,9 +62,16 @@ class CardFeed:
     """Applies item records to the cards."""
 
     def __init__(
-        self, cards: ItemCards, reader: WholeTopicReader, schema: Schema, on_turn: Callable[[], None]
+        self,
+        cards: ItemCards,
+        reader: WholeTopicReader,
+        schema: Schema,
+        partitions: int,
+        on_turn: Callable[[], None],
     ) -> None:
         """``on_turn`` is called on the event loop a few times a second, also after the cards advanced."""
+        self._partitions = partitions
+        self._copies = CopyMarks(cards.copies)
         self._cards = cards
         self._reader = reader
         self._schema = schema
@@ -84,7 +91,7 @@ class CardFeed:
         """
         started_s = time.monotonic()
         while not self._reader.caught_up and wanted():
-            self._take(self._reader.poll(_POLL_S))
+            self._take(self._reader.poll_messages(_POLL_S))
             self._advance()
         self._save()
         logger.info("%d item cards after %.1f s", len(self._cards), time.monotonic() - started_s)
@@ -93,7 +100,8 @@ class CardFeed:
         """Keep up until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            self._take(await loop.run_in_executor(None, self._reader.poll, self._wait_s(), _RECORDS_AT_ONCE))
+            poll = self._reader.poll_messages
+            self._take(await loop.run_in_executor(None, poll, self._wait_s(), _RECORDS_AT_ONCE))
             if self._waiting and (not self._wait_s() or len(self._waiting) >= _WAITING_MAX):
                 self._advance()
             # Also without news: a partition that was just acquired may wait for what the cards have long had.
@@ -115,39 +123,29 @@ class CardFeed:
         due_s = self._advanced_s + _ADVANCE_EVERY_S - time.monotonic()
         return max(0.0, due_s) if self._waiting else _POLL_S
 
-    def _take(self, records: list[Record]) -> None:
+    def _take(self, messages: list[Message]) -> None:
         """Decode, and let wait."""
-        for partition, offset, timestamp_ms, key, value in records:
-            write = item_write(offset, timestamp_ms, key, value, self._schema)
-            self._waiting.append((partition, offset, write))
+        for record in map(log_record, messages):
+            found = read_item_record(record.partition, self._partitions, record, self._schema)
+            self._waiting.append((record.partition, record.offset, found))
 
     def _advance(self) -> None:
         """Apply what waits, each partition in order."""
         for partition, group in groupby(sorted(self._waiting, key=_place), key=lambda row: row[0]):
             rows = list(group)
-            for write in (write for _, _, write in rows if write is not None):
-                try:
-                    self._cards.apply(partition, [write])
-                except IdCollisionError as error:
-                    logger.warning("%s", error)
+            for record in (record for _, _, record in rows if record is not None):
+                if self._copies.is_news(partition, record):
+                    self._apply(partition, record)
             self._cards.advance(partition, rows[-1][1] + 1)
         self._unsaved = self._unsaved or bool(self._waiting)
         self._waiting.clear()
         self._advanced_s = time.monotonic()
 
-
-def item_write(
-    offset: int, timestamp_ms: int, key: bytes | None, value: bytes | None, schema: Schema
-) -> EntityWrite | None:
-    """What a record of ``tidal.items`` says to the cards; None if it is refused: the entity shard of its
-    partition sends it to the dead letters.
-    """
-    try:
-        name = parse_entity_key(key or b"", schema.limits.max_id_bytes)
-        entity = decode_entity("item", key or b"", value, schema, timestamp_ms)
-    except RecordError:
-        return None
-    return EntityWrite(offset, timestamp_ms, name, entity)
+    def _apply(self, partition: int, record: ItemRecord) -> None:
+        try:
+            self._cards.apply(partition, [record.write])
+        except IdCollisionError as error:
+            logger.warning("%s", error)
 
 
 def _place(waiting: _Waiting) -> tuple[int, int]:

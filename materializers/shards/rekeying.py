@@ -68,7 +68,7 @@ class Rekeying:
 
     def is_news(self, record: Any) -> bool:
         """Whether a copy has not been applied yet; from now on it has. Remembers its original."""
-        original = _original_of(record.headers)
+        original = original_of(record.headers)
         if original is None:
             return True
         name = f"{_COUNTER}{original.topic}:{original.partition}"
@@ -118,5 +118,6 @@ def _row_key(plain: bytes, other: bytes) -> bytes:
     return row_key(entity_id(plain.decode()), ORIGINAL_TAG, suffix)
 
 
-def _original_of(headers: Iterable[tuple[str, bytes]]) -> Original | None:
+def original_of(headers: Iterable[tuple[str, bytes]]) -> Original | None:
+    """Where a copy comes from, by its headers; None of any other record."""
     return next((_decoder.decode(value) for name, value in headers if name == SOURCE_HEADER), None)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from materializers.facts import EntityRef, Fact
-from materializers.interner import Interner
 from materializers.materializer import Scope, TableSpec, View
 from materializers.refold.compare import differences
 from materializers.refold.local_forwarder import ItemPartition
 from materializers.refold.rebuild import views_together
 from materializers.registry import MaterializerRegistry
 from materializers.shards.events import Events
+from tests.memory_rows import MemoryRows
 from tests.shard_harness import RecordingView
 
 
@@ -25,10 +25,10 @@ def _events(offsets: list[int]) -> Events:
 
 def test_entries_beyond_a_source_partitions_mark_wait_for_the_next_goal() -> None:
     view = RecordingView()
-    partition = ItemPartition([view], Interner(), partitions=2)
+    partition = ItemPartition(MemoryRows(), lambda rows: [view], partitions=2)
     source = np.array([0, 0, 1, 1], dtype=np.uint16)
     partition.go_to({0: 5, 1: 0})
-    partition.take(source, _events([5, 6, 0, 1]), np.zeros(4, dtype=np.uint32))
+    partition.take(source, _events([5, 6, 0, 1]), np.zeros(4, dtype=np.uint64), np.zeros(4, dtype=np.uint32))
     assert partition.settle() == 2
     assert view.batches[0].source_offset.tolist() == [5, 0]
     assert partition.settle() == 0
@@ -40,8 +40,9 @@ def test_entries_beyond_a_source_partitions_mark_wait_for_the_next_goal() -> Non
 
 def test_a_source_partition_without_a_mark_contributes_nothing() -> None:
     view = RecordingView()
-    partition = ItemPartition([view], Interner(), partitions=2)
-    partition.take(np.array([1], dtype=np.uint16), _events([0]), np.zeros(1, dtype=np.uint32))
+    partition = ItemPartition(MemoryRows(), lambda rows: [view], partitions=2)
+    user = np.zeros(1, dtype=np.uint64)
+    partition.take(np.array([1], dtype=np.uint16), _events([0]), user, np.zeros(1, dtype=np.uint32))
     assert partition.settle() == 0
     assert view.batches == []
 
