@@ -1,12 +1,14 @@
 """Rows of ``co_engagement``: of an item and a state, a sample of the partition's users who ever had it.
 
-Key: ``[item EntityId][0x00][CO_ENGAGEMENT_TAG][state code u32 BE]``. Value: a version byte and the smallest
-EntityIds of those users, at most ``USERS_MAX``, u64 LE ascending. EntityIds are hashes, so a full row is a
-uniform sample, and the same users are in the samples of all items that they share.
+Key: ``[item EntityId][0x00][CO_ENGAGEMENT_TAG][state code u32 BE]``. Value: a version byte, the
+number of users u16 LE and their EntityIds u64 LE, ascending: the smallest of all, at most ``USERS_MAX``.
+EntityIds are hashes, so a full row is a uniform sample, and the same users are in the samples of all items
+that they share.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 import numpy as np
@@ -23,7 +25,7 @@ CO_ENGAGEMENT_TAG: Final = 12
 VERSION: Final = 1
 USERS_MAX: Final = 128
 """Users of one row. A row of 1 KB; with 8 partitions an item's users are complete up to about a thousand."""
-_VERSION_BYTE: Final = bytes((VERSION,))
+_HEAD: Final = struct.Struct("<BH")
 _USER: Final = np.dtype("<u8")
 
 
@@ -51,7 +53,7 @@ def split_co_engagement_key(key: bytes) -> tuple[int, int]:
 
 def encode_users(users: U64) -> bytes:
     """One row's value; ``users`` u64[n] ascending."""
-    return _VERSION_BYTE + users.astype(_USER).tobytes()
+    return _HEAD.pack(VERSION, len(users)) + users.astype(_USER).tobytes()
 
 
 def decode_users(value: bytes) -> U64:
@@ -60,7 +62,10 @@ def decode_users(value: bytes) -> U64:
     Raises:
         RowFormatError: damaged, or of another version.
     """
-    check_version(TABLE, value[0] if value else -1, VERSION)
-    if (len(value) - 1) % _USER.itemsize:
+    if len(value) < _HEAD.size:
         raise RowFormatError(TABLE, f"a row of {len(value)} bytes")
-    return np.frombuffer(value, dtype=_USER, offset=1).astype(np.uint64)
+    version, count = _HEAD.unpack_from(value)
+    check_version(TABLE, version, VERSION)
+    if len(value) != _HEAD.size + count * _USER.itemsize:
+        raise RowFormatError(TABLE, f"a row of {len(value)} bytes for {count} users")
+    return np.frombuffer(value, dtype=_USER, offset=_HEAD.size).astype(np.uint64)

@@ -20,7 +20,9 @@ from pyroaring import BitMap
 from materializers.rows import (
     blocks,
     cells,
+    co_engagement,
     distinct_users,
+    edge_counts,
     entities,
     ordinals,
     preference,
@@ -124,6 +126,7 @@ def visits() -> distinct_users.Entries:
     )
 
 
+USERS_ALIKE = np.array([1, 0x0102030405060708, 2**64 - 1], dtype=np.uint64)
 DAY_RUNS = distinct_users.DayRuns(7, (1, 6), (131_072, 40))
 STORED_ENTITY = entities.StoredEntity("item_é", "archived", 41, 1_763_600_000_000, b'{"title": "x"}')
 STORED_EDGE = entities.StoredEdge("user_U", "creator_ü", 0.75, 1_763_600_000_000, 12)
@@ -156,6 +159,11 @@ TODAY: dict[str, Callable[[], bytes]] = {
     "state_key": lambda: user_state.state_key(1, 2, 3),
     "entity": lambda: entities.encode_entity(STORED_ENTITY),
     "edge": lambda: entities.encode_edge(STORED_EDGE),
+    "edge_count": lambda: edge_counts.encode_edge_count(70_000),
+    "edge_count_key": lambda: edge_counts.edge_count_key("creator_ü", "follows", outgoing=False),
+    "co_engagement": lambda: co_engagement.encode_users(USERS_ALIKE),
+    "co_engagement_key": lambda: co_engagement.co_engagement_key(1, 2),
+    "relationship_to_item": lambda: relationship_bytes()[: relationships.ROW.width],
     "distinct_users_block": lambda: distinct_users.encode_block(visits()),
     "distinct_users_block_key": lambda: distinct_users.block_key(20_411, 3, 70_001, 1),
     "distinct_users_runs": lambda: distinct_users.encode_runs(DAY_RUNS),
@@ -213,7 +221,11 @@ def test_the_fixture_is_read() -> None:
     assert vectors.long.tolist() == pytest.approx([0.6, 0.8])
     edge = relationships.decode_relationship(stored["relationship"])
     assert edge == (0.375, 1_763_600_000_000, "créateur")
+    assert relationships.decode_relationship(stored["relationship_to_item"]) == edge._replace(target="")
     assert relationships.split_relationship_key(stored["relationship_key"]) == (1, 2, 3)
+    assert edge_counts.decode_edge_count(stored["edge_count"]) == 70_000
+    assert co_engagement.decode_users(stored["co_engagement"]).tolist() == USERS_ALIKE.tolist()
+    assert co_engagement.split_co_engagement_key(stored["co_engagement_key"]) == (1, 2)
     assert user_state.decode_container(stored["state_container"]) == BitMap([1, 5, 65_535])
     assert user_state.split_state_key(stored["state_key"]) == (1, 2, 3)
     read_visits = distinct_users.decode_block(stored["distinct_users_block"], 20_411)
@@ -240,6 +252,8 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "new_ordinals": ordinals.decode_new_ordinals,
     "preference": preference.decode_preference,
     "state_container": user_state.decode_container,
+    "edge_count": edge_counts.decode_edge_count,
+    "co_engagement": co_engagement.decode_users,
     "distinct_users_block": lambda value: distinct_users.decode_block(value, 20_411),
     "distinct_users_block_key": distinct_users.split_block_key,
     "distinct_users_runs": distinct_users.decode_runs,
@@ -262,6 +276,7 @@ def test_another_version_is_refused(name: str) -> None:
     everything = DECODERS | {
         "ordinal": ordinals.decode_ordinal,
         "relationship": relationships.decode_relationship,
+        "relationship_to_item": relationships.decode_relationship,
         "entity": entities.decode_entity_row,
     }
     with pytest.raises(RowFormatError, match="version 200"):
