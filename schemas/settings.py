@@ -93,6 +93,8 @@ class TopicSettings(msgspec.Struct, frozen=True, kw_only=True):
     # Must outlast the longest stop of the workers.
     by_item_retention_ms: Annotated[int, Meta(ge=-1)] = 1 * DAY_MS
     dead_letter_retention_ms: Annotated[int, Meta(ge=-1)] = 30 * DAY_MS
+    # What a compacted topic replaced or deleted is gone after this, and the deletes after as much again.
+    compaction_lag_ms_max: Annotated[int, Meta(ge=1)] = 1 * DAY_MS
     # The changelogs' prefix and the workers' group: two installations on one cluster need two.
     app: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "tidal"
 

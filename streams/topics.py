@@ -64,10 +64,10 @@ def all_topics(settings: TopicSettings) -> tuple[TopicSpec, ...]:
     wanted = [
         (SIGNALS, count, _internal(_kept_for(settings.signals_retention_ms))),
         (BY_ITEM, count, _internal(_kept_for(settings.by_item_retention_ms))),
-        *((name, count, _compacted()) for name in (*ENTITY_TOPICS.values(), RELATIONSHIPS)),
-        (SCHEMA, 1, _compacted()),
+        *((name, count, _compacted(settings)) for name in (*ENTITY_TOPICS.values(), RELATIONSHIPS)),
+        (SCHEMA, 1, _compacted(settings)),
         (DEAD_LETTER, count, _internal(_kept_for(settings.dead_letter_retention_ms))),
-        *((changelog_topic(settings.app, shard), count, _internal(_compacted())) for shard in SHARDS),
+        *((changelog_topic(settings.app, shard), count, _internal(_compacted(settings))) for shard in SHARDS),
     ]
     return tuple(TopicSpec(name, parts, config, settings.replication) for name, parts, config in wanted)
 
@@ -76,8 +76,16 @@ def _kept_for(retention_ms: int) -> dict[str, str]:
     return {"cleanup.policy": "delete", "retention.ms": str(retention_ms), "retention.bytes": "-1"}
 
 
-def _compacted() -> dict[str, str]:
-    return {"cleanup.policy": "compact", "segment.bytes": str(COMPACTED_SEGMENT_BYTES)}
+def _compacted(settings: TopicSettings) -> dict[str, str]:
+    """What was replaced or deleted goes in a bounded time, deletes themselves after as much again: whoever is
+    erased does not stay in a topic that hardly grows.
+    """
+    return {
+        "cleanup.policy": "compact",
+        "segment.bytes": str(COMPACTED_SEGMENT_BYTES),
+        "max.compaction.lag.ms": str(settings.compaction_lag_ms_max),
+        "delete.retention.ms": str(settings.compaction_lag_ms_max),
+    }
 
 
 def _internal(config: dict[str, str]) -> dict[str, str]:

@@ -63,7 +63,8 @@ class Cleaner:
         dirty_from = marks[-1][0] if marks else 0
         total = sum(segment.size for segment in segments)
         dirty = sum(segment.size for segment in segments if segment.next_offset > dirty_from)
-        if not dirty or dirty < total * log.config.dirty_ratio_min:
+        pays = dirty > 0 and dirty >= total * log.config.dirty_ratio_min
+        if not pays and not _is_due(log, segments, marks, now_ms):
             return None
         job = Job(
             directory=str(log.directory),
@@ -133,6 +134,23 @@ def cleanable(log: PartitionLog, now_ms: int) -> list[Segment]:
             break
         segments.append(segment)
     return segments
+
+
+def _is_due(log: PartitionLog, segments: list[Segment], marks: list[Mark], now_ms: int) -> bool:
+    """Whether a topic that bounds the time asks for it: something replaced is old, or deletes have matured
+    that the last compaction had to keep.
+    """
+    lag_ms, kept_ms = log.config.compaction_lag_ms_max, log.config.delete_retention_ms
+    if lag_ms is None or not segments:
+        return False
+    dirty_from = marks[-1][0] if marks else 0
+    oldest_ms = now_ms - lag_ms // 2
+    if any(each.next_offset > dirty_from and each.max_timestamp <= oldest_ms for each in segments):
+        return True
+    if not marks:
+        return False
+    gone = deletes_before(marks[:-1], marks[-1][1] - kept_ms)
+    return deletes_before(marks, now_ms - kept_ms) > gone
 
 
 def deletes_before(marks: list[Mark], until_ms: int) -> int:

@@ -13,7 +13,11 @@ COMPACT = "compact"
 
 
 class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Effective settings of one topic: its own values over the log's defaults."""
+    """Effective settings of one topic: its own values over the log's defaults.
+
+    ``compaction_lag_ms_max``: a record that a later one replaces is compacted away after this at the latest,
+    however little there is to gain; half of it passes until its segment is closed. None = whenever it pays.
+    """
 
     cleanup: frozenset[str]
     retention_ms: int
@@ -23,6 +27,7 @@ class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
     delete_retention_ms: int
     dirty_ratio_min: float
     compaction_lag_ms: int
+    compaction_lag_ms_max: int | None
     batch_bytes_max: int
 
     @property
@@ -108,21 +113,30 @@ def check_config(config: Mapping[str, str]) -> None:
             raise InvalidConfigError(f"{name}={value!r}: {error}") from error
 
 
+_NEVER_MS = 2**63 - 1  # Kafka's default of max.compaction.lag.ms
+
+
 def effective_config(config: Mapping[str, str], settings: LogSettings) -> TopicConfig:
     """A topic's settings, checked before, over the log's defaults."""
 
     def number(name: str, default: int) -> int:
         return int(config.get(name, default))
 
+    cleanup = frozenset(_policies(config.get("cleanup.policy", DELETE)))
+    segment_age_ms = number("segment.ms", settings.segment_age_ms)
+    lag_ms_max = number("max.compaction.lag.ms", _NEVER_MS)
+    if COMPACT in cleanup:
+        segment_age_ms = max(1, min(segment_age_ms, lag_ms_max // 2))
     return TopicConfig(
-        cleanup=frozenset(_policies(config.get("cleanup.policy", DELETE))),
+        cleanup=cleanup,
         retention_ms=number("retention.ms", settings.retention_ms),
         retention_bytes=number("retention.bytes", settings.retention_bytes),
         segment_bytes=number("segment.bytes", settings.segment_bytes),
-        segment_age_ms=number("segment.ms", settings.segment_age_ms),
+        segment_age_ms=segment_age_ms,
         delete_retention_ms=number("delete.retention.ms", settings.delete_retention_ms),
         dirty_ratio_min=float(config.get("min.cleanable.dirty.ratio", settings.dirty_ratio_min)),
         compaction_lag_ms=number("min.compaction.lag.ms", 0),
+        compaction_lag_ms_max=lag_ms_max if lag_ms_max < _NEVER_MS else None,
         batch_bytes_max=number("max.message.bytes", settings.batch_bytes_max),
     )
 

@@ -91,6 +91,32 @@ async def test_a_compacted_topic_shrinks_and_keeps_the_last_of_each_key(log: Emb
     assert await read(log, "rows") == found
 
 
+async def test_a_bounded_lag_takes_deleted_values_and_their_deletes_out_of_a_quiet_topic(
+    log: EmbeddedLog,
+) -> None:
+    """However little there is to gain: somebody may have to be forgotten."""
+    config = {
+        "cleanup.policy": "compact",
+        "max.compaction.lag.ms": "400",
+        "delete.retention.ms": "300",
+        "min.cleanable.dirty.ratio": "1",
+    }
+    await create(log, "people", config)
+    await send(log, "people", [(b"keep-%d" % number, b"x" * 200) for number in range(20)])
+    await send(log, "people", [(b"ada", b"lovelace")])
+    await send(log, "people", [(b"ada", None)])
+    await until(lambda: segments(log, "people") > 1)
+    await send(log, "people", [(b"keep-0", b"y")])  # the last batch of a log is never compacted
+
+    def traces() -> bytes:
+        files = (log.data_dir / "topics").glob("people@*/0/*.log")
+        return b"".join(path.read_bytes() for path in files)
+
+    await until(lambda: b"lovelace" not in traces())
+    await until(lambda: b"ada" not in traces())
+    assert {key for _, key, _ in await read(log, "people")} == {b"keep-%d" % number for number in range(20)}
+
+
 async def test_retention_by_size_moves_the_start(log: EmbeddedLog) -> None:
     await create(log, "events", {"retention.bytes": "10000", "segment.bytes": "4096"})
     await send(log, "events", [(b"k", b"%04d" % i * 20) for i in range(400)])

@@ -53,5 +53,7 @@ def test_settings_are_compared_as_sets_of_words() -> None:
     assert [(d.what, d.found) for d in found] == [
         ("cleanup.policy", "delete,compact"),
         ("segment.bytes", None),
+        ("max.compaction.lag.ms", None),
+        ("delete.retention.ms", None),
     ]
     assert "tidal.items: segment.bytes missing, wanted" in str(found[1])
