@@ -1,8 +1,8 @@
-"""The wire format of every API but Produce and Fetch, driven by kio's message schemas.
+"""Which APIs are served, headers, and the answers of every API but Produce and Fetch.
 
-Requests are read by kio's own (native) readers. Responses are written from plain dicts: a field that
-the version does not have is dropped, one that the dict does not have gets its default, so a handler
-describes its answer once for all versions.
+Answers are written from plain dicts, driven by kio's message schemas: a field that the version does not have
+is dropped, one that the dict does not have gets its default, so a handler describes its answer once for
+all versions.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from typing import Any, NamedTuple
 
 from kio.index import KioIndexError, load_request_schema, load_response_schema
 from kio.schema.errors import ErrorCode
-from kio.serial import entity_reader
-from kio.serial.errors import DecodeError
 
 from streams.embedded.errors import RequestError
 
@@ -165,19 +163,6 @@ def skip_tags(buffer: bytes | bytearray | memoryview, position: int) -> int:
         size, position = read_uvarint(buffer, position)
         position += size
     return position
-
-
-@lru_cache(maxsize=256)
-def _reader(api_key: int, version: int) -> Callable[[bytes, int], tuple[Any, int]]:
-    return entity_reader(load_request_schema(api_key, version))
-
-
-def decode(api_key: int, version: int, frame: bytes, position: int) -> Any:
-    """The request's body as kio's entity. Raises RequestError."""
-    try:
-        return _reader(api_key, version)(frame, position)[0]
-    except (DecodeError, ValueError, TypeError, LookupError, OverflowError) as error:
-        raise RequestError(f"{APIS[api_key].name} v{version} cannot be read: {error}") from error
 
 
 def response_header(api_key: int, version: int, correlation_id: int) -> bytes:

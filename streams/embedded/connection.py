@@ -33,7 +33,7 @@ from streams.embedded.handle_cluster import api_versions_body
 from streams.embedded.handle_fetch import PendingFetch
 from streams.embedded.hot_codec import read_fetch, read_produce
 from streams.embedded.login import Login
-from streams.embedded.request_tags import decode_request
+from streams.embedded.request_reader import read_request
 from streams.embedded.users import Users
 
 logger = logging.getLogger(__name__)
@@ -247,6 +247,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._login.is_needed and header.api_key not in _BEFORE_LOGIN:
             self.close("no_login", f"API {header.api_key} before a login")
             return
+        if header.api_key != _PRODUCE and len(frame) > self._settings.control_bytes_max:
+            limit = self._settings.control_bytes_max
+            self.close("too_large", f"{len(frame)} bytes for API {header.api_key}, the limit is {limit}")
+            return
         api = APIS.get(header.api_key)
         if api is None or not api.version_min <= header.version <= api.version_max:
             self._refuse(header)
@@ -267,7 +271,7 @@ class Connection(asyncio.BufferedProtocol):
             self._call(header, answer, bytes(frame))
 
     def _call(self, header: RequestHeader, answer: Answer, frame: bytes) -> None:
-        request = decode_request(header.api_key, header.version, frame, header.body)
+        request = read_request(header.api_key, header.version, frame, header.body)
         if header.api_key == _SASL_HANDSHAKE:
             result: ResponseBody | Awaitable[ResponseBody] = self._login.handshake(request)
         elif header.api_key == _SASL_AUTHENTICATE:

@@ -21,6 +21,9 @@ _PRODUCED = struct.Struct(">ihq")
 _FETCHED = struct.Struct(">ihqq")
 _ABORTED = struct.Struct(">qq")
 
+# Topics and partitions of one request; many times what a log has.
+_ITEMS_MAX = 100_000
+
 _FETCH_PARTITION = {
     # version: partition, [current epoch], offset, [last fetched epoch], [log start], max bytes
     4: struct.Struct(">iqi"),
@@ -91,12 +94,13 @@ _ResultT = TypeVar("_ResultT", ProduceResult, FetchResult)
 class _Cursor:
     """Reads a frame from left to right, in the compact or the old encoding."""
 
-    __slots__ = ("buffer", "flexible", "position")
+    __slots__ = ("buffer", "flexible", "items", "position")
 
     def __init__(self, buffer: memoryview, position: int, flexible: bool) -> None:
         self.buffer = buffer
         self.position = position
         self.flexible = flexible
+        self.items = 0
 
     def size(self) -> int:
         """A nullable length of bytes: -1 for null."""
@@ -108,11 +112,14 @@ class _Cursor:
         return int(value)
 
     def count(self) -> int:
-        """Length of an array, bounded by what the frame can hold."""
-        count = self.size()
-        if count > len(self.buffer) - self.position:
-            raise RequestError(f"an array of {count} in a frame of {len(self.buffer)} bytes")
-        return max(count, 0)
+        """Length of an array, bounded by what the frame can hold, all arrays by what a request may ask."""
+        count = max(self.size(), 0)
+        self.items += count
+        if count > len(self.buffer) - self.position or self.items > _ITEMS_MAX:
+            raise RequestError(
+                f"an array of {count} in {len(self.buffer)} bytes, {self.items} of {_ITEMS_MAX} in all"
+            )
+        return count
 
     def string(self) -> str | None:
         if self.flexible:

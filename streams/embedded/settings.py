@@ -44,6 +44,8 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     # Kafka's socket.request.max.bytes.
     request_bytes_max: int = 100 * MIB
+    # Of all requests that carry no records: read into objects, they weigh up to a hundred times as much.
+    control_bytes_max: int = 4 * MIB
     # The largest batch: well above what clients make (1 MiB), far below what would stall the loop.
     batch_bytes_max: int = 8 * MIB
     # One Fetch answer; a client may ask for less. Bounds the memory of a slow reader.

@@ -70,6 +70,21 @@ async def test_a_request_above_the_limit_is_refused_by_its_length(
         assert await (await Wire.open(log)).is_alive()
 
 
+async def test_only_records_may_be_large(tmp_path: Path) -> None:
+    async with running(tmp_path, control_bytes_max=70_000) as log:
+        await create(log, "t")
+        wire = await Wire.open(log)
+        wire.send(produce(bytes(100_000)))
+        assert (await wire.answer())[0] == 1
+        names = struct.pack(">i", 20_000) + 20_000 * string("xx")
+        wire.send(request(3, 1, 2, names))
+        assert await wire.closed() == b""
+        assert closed(log, "too_large") == 1
+        several = await Wire.open(log)
+        several.send(request(1, 4, 3, struct.pack(">iiiib", -1, 0, 1, 100, 0) + struct.pack(">i", 2**31 - 1)))
+        assert await several.closed() == b""
+
+
 async def test_more_connections_than_allowed_are_closed_and_room_comes_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

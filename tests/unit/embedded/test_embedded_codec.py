@@ -14,10 +14,11 @@ from kio.serial import entity_reader, entity_writer
 from kio.serial._serialize import get_writer
 from kio.static.primitive import i32Timedelta
 
-from streams.embedded import codec, hot_codec, request_tags
+from streams.embedded import codec, hot_codec
 from streams.embedded.errors import RequestError
 from streams.embedded.handle_cluster import api_versions_body
 from streams.embedded.hot_codec import FetchResult, ProduceResult
+from streams.embedded.request_reader import read_request
 
 SERVED = [
     (api.key, version)
@@ -193,9 +194,8 @@ def test_an_array_longer_than_its_frame_is_an_error(count: bytes) -> None:
         hot_codec.read_produce(memoryview(frame), 0, 3)
 
 
-FLEXIBLE = [
-    (key, version) for key, version in SERVED if key not in (0, 1) and codec.is_flexible(key, version)
-]
+READ = [(key, version) for key, version in SERVED if key not in (0, 1)]
+FLEXIBLE = [(key, version) for key, version in READ if codec.is_flexible(key, version)]
 
 
 def filled(entity: Any) -> Any:
@@ -209,9 +209,8 @@ def filled(entity: Any) -> Any:
 
 
 def plain(kind: str) -> Any:
-    return {"string": "text", "bytes": b"raw", "bool": True, "timedelta_i32": MS, "uuid": UUID(int=7)}.get(
-        kind, 3
-    )
+    values = {"string": "text", "bytes": b"raw", "bool": True, "uuid": UUID(int=7)}
+    return MS if kind.startswith("timedelta") else values.get(kind, 3)
 
 
 def tagged(entity: Any) -> bytes:
@@ -235,17 +234,41 @@ def primitive(field: Any, value: Any) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.parametrize("key, version", READ)
+def test_requests_are_read_as_kio_writes_them(key: int, version: int) -> None:
+    entity = filled(load_request_schema(key, version))
+    frame = b"head" + encoded(entity)
+    assert read_request(key, version, frame + b"more", 4) == entity
+    for end in range(4, len(frame)):
+        with pytest.raises(RequestError):
+            read_request(key, version, frame[:end], 4)
+
+
+@pytest.mark.parametrize("key, version", [(3, 1), (3, 8), (9, 6)])
+def test_arrays_may_be_null_where_kafka_says_so(key: int, version: int) -> None:
+    schema: Any = load_request_schema(key, version)
+    entity = dataclasses.replace(filled(schema), topics=None)
+    assert read_request(key, version, encoded(entity), 0).topics is None
+
+
+@pytest.mark.parametrize("count", [b"\x7f\xff\xff\xff", b"\x20\x00\x00\x00", b"\xff\xff\xff\xff"])
+def test_an_array_that_claims_too_much_costs_nothing(count: bytes) -> None:
+    # DescribeGroups, whose array may not be null either; kio's native reader ends the process here.
+    with pytest.raises(RequestError, match=r"DescribeGroups v0 cannot be read: (an array of|null)"):
+        read_request(15, 0, count + b"\x00\x01a", 0)
+
+
 @pytest.mark.parametrize("key, version", FLEXIBLE)
 def test_unknown_tagged_fields_are_stepped_over(key: int, version: int) -> None:
     schema: Any = load_request_schema(key, version)
     assert not any("tag" in field.metadata for field in dataclasses.fields(schema))
     entity = filled(schema)
-    assert request_tags.decode_request(key, version, b"head" + encoded(entity), 4) == entity
+    assert read_request(key, version, b"head" + encoded(entity), 4) == entity
     frame = b"head" + tagged(entity)
-    assert request_tags.decode_request(key, version, frame, 4) == entity
+    assert read_request(key, version, frame, 4) == entity
     for end in range(4, len(frame)):
         with pytest.raises(RequestError):
-            request_tags.decode_request(key, version, frame[:end], 4)
+            read_request(key, version, frame[:end], 4)
 
 
 def test_a_refusal_says_why_where_the_response_can() -> None:
