@@ -23,6 +23,7 @@ from materializers.rows.distinct_users import (
     days_range,
     decode_block,
     decode_runs,
+    encode_block,
     joined,
     run_range,
     split_block_key,
@@ -290,3 +291,21 @@ def test_above_the_bound_every_order_gives_one_estimate() -> None:
         assert found.users is not None
         assert found.standard_error is not None
         assert abs(found.users - truth) < 4 * found.standard_error < 0.1 * truth
+
+
+def test_differences_are_named() -> None:
+    """What a verification would say of a visit too few, and of a row that is damaged."""
+    rows = folded(
+        [_event(number, f"u{number}", START_MS) for number in range(3)], Cuts([3], frozenset(), frozenset())
+    )
+    (whole,) = distinct_user_facts(rows, SCHEMA)
+    assert whole.key == ("i0", "glance", f"day {START_MS // DAY_MS}")
+    assert whole.says().startswith("3 users in 3 visits, digest ")
+    (key, value) = next(rows.scan(TABLE, *blocks_range()))
+    block = decode_block(value, split_block_key(key)[0])
+    rows.tables[TABLE][key] = encode_block(block.at(slice(0, 2)))
+    (less,) = distinct_user_facts(rows, SCHEMA)
+    assert not less.agrees(whole)
+    rows.tables[TABLE][key] = value[:-1]
+    (damaged,) = distinct_user_facts(rows, SCHEMA)
+    assert "cannot be read" in damaged.says()
