@@ -30,6 +30,12 @@ class Cells:
     def __len__(self) -> int:
         return len(self.item)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its columns."""
+        columns = (self.item, self.profile, self.count, self.sum, self.moment)
+        return sum(int(column.nbytes) for column in columns if column is not None)
+
     def take(self, rows: I64 | Mask) -> Cells:
         """The cells of ``rows`` (positions or mask)."""
         profile = None if self.profile is None else self.profile[rows]
@@ -125,6 +131,12 @@ class Bucket:
 
     def __len__(self) -> int:
         return self._tail_cells + sum(len(run.cells) for run in self._runs)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its cells and of the index over their profiles."""
+        runs = sum(run.cells.nbytes + run.profiles.nbytes + run.starts.nbytes for run in self._runs)
+        return runs + sum(cells.nbytes for cells in self._tail)
 
     def add(self, cells: Cells) -> None:
         """Add counts; cells may repeat (profile, item) pairs that are there."""

@@ -131,6 +131,17 @@ class CountCube:
             for bucket in (*signal.hours.values(), *signal.minutes.values(), signal.archive)
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all cells, of the log of changes, and of the standing sums."""
+        stored = sum(
+            bucket.nbytes
+            for signal in self._signals.values()
+            for bucket in (*signal.hours.values(), *signal.minutes.values(), signal.archive)
+        )
+        logged = sum(change.cells.nbytes for signal in self._signals.values() for change in signal.log)
+        return stored + logged + sum(map(_bytes_of, self._standing.values()))
+
     def add(self, signal: int, cells: Cells, *, minute: int | None, hour: int, loading: bool = False) -> None:
         """Count ``cells`` in an hour, and in a minute of it when the event was recent enough to have one.
 

@@ -236,7 +236,7 @@ def exponential_bounds(recount: Recount, item: str, scope: Scope, at_ms: int) ->
     return low, high
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(STEPS, st.lists(AGES_MS, min_size=1, max_size=3))
 def test_reads_at_any_time_equal_a_recount(steps: list, ages_ms: list[int]) -> None:
     with TemporaryDirectory() as folder:
@@ -249,7 +249,7 @@ def test_reads_at_any_time_equal_a_recount(steps: list, ages_ms: list[int]) -> N
                     check_scores(reader, recount, at_ms, scope)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(STEPS)
 def test_scores_of_now_are_those_of_the_events(steps: list) -> None:
     """For everybody: exponential to the last event; linear but for the bucket that is leaving."""
