@@ -385,8 +385,13 @@ def config_of(settings: Settings) -> WorkerConfig:
                 interval_max_s=worker.flush_interval_ms_max / 1000,
             ),
             checkpoint_pace=Pace(interval_min_s=worker.checkpoint_interval_ms / 1000),
+            feed_keep_s=worker.feed_keep_s,
         ),
-        wipe=WipeSettings(interval_s=worker.wipe_interval_s),
+        wipe=WipeSettings(
+            interval_s=worker.wipe_interval_s,
+            feed_keep_s=worker.feed_keep_s,
+            compaction_lag_s=settings.topics.compaction_lag_ms_max / 1000,
+        ),
     )
 
 

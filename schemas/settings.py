@@ -142,6 +142,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: Annotated[float, Meta(gt=0.0)] = 0.3
     # Keep the place in the group over a restart within the session: the others do not stand still.
     static_membership: bool = False
+    # A reader of the tables that slept for longer reads them anew; an erased user is in the feed so long.
+    feed_keep_s: Seconds = 60.0
     # Erased users leave the disk's files by reading and writing them whole: at most this often.
     wipe_interval_s: Seconds = 600.0
     # Of one partition in one fetch: some 10,000 JSON events, which are folded in well under a second.

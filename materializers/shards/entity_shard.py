@@ -31,16 +31,23 @@ from schemas.records.forget_record import (
     encode_forget,
     erasure_name,
 )
-from schemas.records.profile_record import MOVED_TYPE, REROUTED_TYPE, ProfileRecord, record_type
+from schemas.records.profile_record import (
+    MOVED_TYPE,
+    REROUTED_TYPE,
+    TYPE_HEADER,
+    ProfileRecord,
+    record_type,
+)
 from streams.partitioner import partition_for
 from streams.records import AnyRecords
-from streams.topics import ENTITY_TOPICS, RELATIONSHIPS, SIGNALS
+from streams.topics import ENTITY_TOPICS, RELATIONSHIPS, SIGNALS, USERS
 
 ENTITY_SHARD_TABLES: Final[tuple[TableSpec, ...]] = (STAMPED_PROFILES_TABLE, ORIGINALS_TABLE, ERASURES_TABLE)
 
 EDGE_KIND: Final = "edge"
 _KIND_OF_TOPIC: Final = {topic: kind for kind, topic in ENTITY_TOPICS.items()} | {RELATIONSHIPS: EDGE_KIND}
 _FORGOTTEN: Final = "forgotten:"
+_TOUCH_KEY: Final = b"erasure"
 
 
 _Write = TypeVar("_Write", EntityWrite, EdgeWrite)
@@ -103,6 +110,12 @@ class EntityShard:
     def note_wiped(self, rows: dict[bytes, bytes]) -> None:
         """Rows of ``erasures`` to be written with the next flush: the disk is clean of those users."""
         self._wiped.update(rows)
+
+    def touch(self) -> None:
+        """Write a record that says nothing to the topics that erased users were in (see ``Wiper``)."""
+        for topic in (USERS, RELATIONSHIPS):
+            headers = [(TYPE_HEADER, MOVED_TYPE)]
+            self._context.forwarder.send_record(topic, self._partition, _TOUCH_KEY, None, headers)
 
     def flush(self, writer: RowWriter) -> ShardMeta:
         for key in self._outdated_edges:

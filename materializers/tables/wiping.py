@@ -29,6 +29,11 @@ from materializers.tables.partition import PartitionState
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 5.0
+_TOUCHES_OF_LAG: Final = 4
+_TOUCHED_LAGS: Final = 3
+"""A value goes within one lag, the delete that replaced it within another, and both close late."""
+_LOOKS_OF_LOG_S: Final = 120.0
+"""A log looks for what to compact in intervals of its own."""
 
 
 class WipeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,11 +42,13 @@ class WipeSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         interval_s: between two wipes. feed_keep_s: how long the change feed may be read.
         unowned_keep_s: how long rows of a partition stay that another worker has.
+        compaction_lag_s: what the log's compacted topics are set to.
     """
 
     interval_s: float = 600.0
     feed_keep_s: float = 60.0
     unowned_keep_s: float = 3_600.0
+    compaction_lag_s: float = 86_400.0
 
 
 class Owner(Protocol):
@@ -77,6 +84,7 @@ class Wiper:
         self._owner = owner
         self._settings = settings
         self._next_s = 0.0
+        self._touched_s = time.monotonic()
         self._unowned_since: dict[int, float] = {}
         self.wipes = 0
 
@@ -85,6 +93,7 @@ class Wiper:
         while True:
             await asyncio.sleep(min(_LOOK_EVERY_S, self._settings.interval_s))
             self._drop_unowned()
+            self._touch()
             if time.monotonic() < self._next_s:
                 continue
             try:
@@ -126,6 +135,25 @@ class Wiper:
                 row = decode_erasure(value)
                 if not row.wiped_ms:
                     yield _Unwiped(state, key, row)
+
+    def _touch(self) -> None:
+        """Write something to the topics of partitions in which somebody was erased lately.
+
+        A log compacts closed segments only, and closes one when something follows: in a partition where
+        nothing happens any more, what was erased would stay.
+        """
+        now_s = time.monotonic()
+        if now_s - self._touched_s < self._settings.compaction_lag_s / _TOUCHES_OF_LAG:
+            return
+        self._touched_s = now_s
+        touched_s = _TOUCHED_LAGS * self._settings.compaction_lag_s + _LOOKS_OF_LOG_S
+        since_ms = (time.time() - touched_s) * 1000
+        for state in self._owner.states():
+            rows = self._database.scan(TABLE, state.partition)
+            if any(decode_erasure(value).at_ms >= since_ms for _, value in rows):
+                shard: Any = state.shards[Scope.ENTITY]
+                shard.touch()
+                self._owner.folded(state, 0)
 
     def _has_pending(self, through: int) -> bool:
         """Whether the names of rows of a flush up to ``through`` still wait for a checkpoint."""
