@@ -10,15 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+import msgspec
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # no __all__
 
 from materializers.materializer import Scope
-from streams.broker_security import broker_options
+from queryd.log_admin import LogAdmin
+from queryd.retention import RetentionWatch
+from streams.errors import BrokerUnavailableError
 from streams.topics import BY_ITEM, ENTITY_TOPICS, RELATIONSHIPS, SIGNALS
 
 logger = logging.getLogger("queryd.lag")
@@ -68,17 +72,27 @@ class EndHistory:
         """Remembers the ends seen at `at_ms`."""
         self._samples.append((at_ms, ends))
 
-    def lag(self, applied: Offsets, now_ms: int) -> Lag:
-        """How far `applied` (the last offset applied in each partition, -1 for none) is behind."""
+    def lag(self, applied: Offsets, now_ms: int, topics: Collection[str] | None = None) -> Lag:
+        """How far `applied` (the last offset applied in each partition, -1 for none) is behind.
+
+        `topics`: only these count; all without it.
+        """
         if not self._samples:
             return Lag(None, None)
-        records = sum(_missing(end, applied.get(key, -1)) for key, end in self.newest.items())
+        records = sum(_behind(self.newest, applied, topics))
         if records == 0:
             return Lag(0, 0)
         for at_ms, ends in reversed(self._samples):
-            if all(_missing(end, applied.get(key, -1)) == 0 for key, end in ends.items()):
+            if not any(_behind(ends, applied, topics)):
                 return Lag(records, now_ms - at_ms)
         return Lag(records, now_ms - self._samples[0][0])
+
+
+def _behind(ends: Offsets, applied: Offsets, topics: Collection[str] | None) -> Iterator[int]:
+    """Records of each partition that are not applied."""
+    for key, end in ends.items():
+        if topics is None or key[0] in topics:
+            yield _missing(end, applied.get(key, -1))
 
 
 def _missing(end: int, applied: int) -> int:
@@ -97,16 +111,22 @@ class LogLag:
         self._history = EndHistory()
         self._committed: Offsets = {}
         self._fault: str | None = None
+        self._away_since_ms = 0
+        self._retention = RetentionWatch(brokers, group)
 
     async def run(self) -> None:
         """Looks once a second, until cancelled. A log that does not answer is noted, never fatal."""
-        client = AdminClient({**broker_options(self._brokers), "log_level": 0})
+        await asyncio.gather(self._watch(), self._retention.run(self._clock_ms))
+
+    async def _watch(self) -> None:
+        log = LogAdmin(self._brokers)
         while True:
             keys = list(self._applied())
+            look = partial(_look, group=self._group, keys=keys)
             try:
-                ends, committed = await asyncio.to_thread(_look, client, self._group, keys)
-            except KafkaException as error:
-                self._note(str(error.args[0].str()))
+                ends, committed = await asyncio.to_thread(log.ask, look)
+            except BrokerUnavailableError as error:
+                self._note(str(error))
             else:
                 self._note(None)
                 self._history.add(self._clock_ms(), ends)
@@ -117,17 +137,48 @@ class LogLag:
         """The lag at this moment."""
         return self._history.lag(self._applied(), self._clock_ms())
 
+    @property
+    def fault(self) -> str | None:
+        """Why the log does not answer and since when; None while it does. Noticed after some seconds."""
+        if self._fault is None:
+            return None
+        away_s = max(0, self._clock_ms() - self._away_since_ms) / 1000
+        return f"the log has not answered for {away_s:.0f} s ({self._fault}); tables stay as they are"
+
     def status(self) -> dict[str, Any]:
-        """By topic, summed over partitions: end, applied and committed offsets, and the lag in records."""
-        applied, ends = self._applied(), self._history.newest
-        lag = self._history.lag(applied, self._clock_ms())
+        """By topic, summed over partitions: end, applied and committed offsets, the lag in records and time.
+
+        `scopes`: how far the tables of each scope are behind what they are made from. `retention`: where the
+        log is about to delete what no checkpoint holds.
+        """
+        applied, now_ms = self._applied(), self._clock_ms()
+        lag = self._history.lag(applied, now_ms)
         return {
             "reachable": self._fault is None,
             "fault": self._fault,
             "lag_records": lag.records,
             "lag_ms": lag.behind_ms,
-            "topics": {topic: _topic_status(topic, applied, ends, self._committed) for topic in TOPICS},
+            "topics": {topic: self._topic_status(topic, applied, now_ms) for topic in TOPICS},
+            "scopes": {scope.value: self._scope_status(scope, applied, now_ms) for scope in Scope},
+            "retention": msgspec.to_builtins(self._retention.warnings),
         }
+
+    def _topic_status(self, topic: str, applied: Offsets, now_ms: int) -> dict[str, int | None]:
+        ends, committed = self._history.newest, self._committed
+        keys = [key for key in applied if key[0] == topic]
+        return {
+            # What was applied after the last look was in the log too.
+            "end": sum(max(ends.get(key, 0), applied[key] + 1) for key in keys),
+            "applied": sum(applied[key] + 1 for key in keys),
+            "committed": sum(committed.get(key, 0) for key in keys),
+            "lag_records": sum(_missing(ends.get(key, 0), applied[key]) for key in keys),
+            "lag_ms": self._history.lag(applied, now_ms, (topic,)).behind_ms,
+        }
+
+    def _scope_status(self, scope: Scope, applied: Offsets, now_ms: int) -> dict[str, int | None]:
+        topics = [topic for topic, of_scope in TOPICS.items() if of_scope is scope]
+        lag = self._history.lag(applied, now_ms, topics)
+        return {"lag_records": lag.records, "lag_ms": lag.behind_ms}
 
     def _applied(self) -> Offsets:
         found: dict[tuple[str, int], int] = {}
@@ -143,18 +194,8 @@ class LogLag:
                 "the log answers again" if fault is None else "the log does not answer: %s",
                 *filter(None, [fault]),
             )
+            self._away_since_ms = self._clock_ms()
         self._fault = fault
-
-
-def _topic_status(topic: str, applied: Offsets, ends: Offsets, committed: Offsets) -> dict[str, int]:
-    keys = [key for key in applied if key[0] == topic]
-    return {
-        # What was applied after the last look was in the log too.
-        "end": sum(max(ends.get(key, 0), applied[key] + 1) for key in keys),
-        "applied": sum(applied[key] + 1 for key in keys),
-        "committed": sum(committed.get(key, 0) for key in keys),
-        "lag_records": sum(_missing(ends.get(key, 0), applied[key]) for key in keys),
-    }
 
 
 def _look(

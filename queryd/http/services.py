@@ -149,6 +149,11 @@ class Writer(Protocol):
 class LagWatch(Protocol):
     """How far the tables are behind the log."""
 
+    @property
+    def fault(self) -> str | None:
+        """Why the log does not answer; None while it does."""
+        ...
+
     def now(self) -> Lag: ...
 
     def status(self) -> Mapping[str, Any]: ...

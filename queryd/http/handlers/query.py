@@ -96,6 +96,8 @@ async def _answer(request: web.Request, query: Query) -> web.Response:
         asker = _user_of(query, offered.reader.schema.limits)
         request[CALLER].require_user(asker, "ask for another user's page")
     reply = await offered.reader.query(query)
+    if (fault := offered.lag.fault) is not None:
+        reply = msgspec.structs.replace(reply, degraded=[*reply.degraded, {"stage": "log", "why": fault}])
     _measure(offered.metrics, reply)
     return json_reply(reply)
 

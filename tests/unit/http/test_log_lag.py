@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Sequence
+
 import pytest
 
-from queryd.log_lag import EndHistory, Lag
+from materializers.materializer import Scope
+from queryd.log_lag import EndHistory, Lag, LogLag
 
 KEY = ("tidal.signals", 0)
 OTHER = ("tidal.signals", 1)
+
+
+class NoTables:
+    """Tables before the first partition."""
+
+    def partitions(self, scope: Scope) -> Sequence[int]:
+        return ()
+
+    def applied(self, scope: Scope, partition: int) -> Mapping[str, int]:
+        return {}
 
 
 def history(*ends: int, every_ms: int = 1000) -> EndHistory:
@@ -55,3 +69,34 @@ def test_the_memory_is_bounded() -> None:
     for second in range(100):
         seen.add(second * 1000, {KEY: second})
     assert seen.lag({KEY: -1}, 100_000) == Lag(99, 3000)
+
+
+async def test_a_log_that_answers_too_late_is_noted_and_not_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's own time-out is an OSError to Python: the daemon must not end of it."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def look(*arguments: object, **options: object) -> None:
+        loop.call_soon_threadsafe(asked.set)
+        raise TimeoutError
+
+    monkeypatch.setattr("queryd.log_lag._look", look)
+    monkeypatch.setattr("queryd.retention.look", look)
+    lag = LogLag("127.0.0.1:1", "tidal", NoTables(), lambda: 1_000)
+    assert lag.fault is None
+    watching = asyncio.create_task(lag.run())
+    await asked.wait()
+    while lag.fault is None:  # noqa: ASYNC110 - the note follows the question
+        await asyncio.sleep(0.001)
+    assert not watching.done()
+    assert "no answer in time" in (lag.fault or "")
+    assert not lag.status()["reachable"]
+    watching.cancel()
+
+
+def test_the_lag_of_some_topics_leaves_the_others_out() -> None:
+    seen = EndHistory()
+    seen.add(0, {KEY: 5, ("tidal.items", 0): 9})
+    applied = {KEY: 4, ("tidal.items", 0): 2}
+    assert seen.lag(applied, 1_000).records == 6
+    assert seen.lag(applied, 1_000, (KEY[0],)) == Lag(0, 0)

@@ -11,7 +11,7 @@ from queryd.errors import CursorError, EngineNotReady, LimitExceeded, PositionTi
 from queryd.http.access import Caller, Keys
 from queryd.http.route import Role
 from queryd.http.services import Services
-from tests.unit.http.conftest import REPLY, FakeReader
+from tests.unit.http.conftest import REPLY, FakeLag, FakeReader
 
 Client = TestClient[Any, Any]
 TEXT = "RETRIEVE items USING PROFILE trending LIMIT 5"
@@ -24,6 +24,13 @@ async def test_three_ways_to_ask(client: Client, reader: FakeReader) -> None:
     form = {"retrieve": "items", "using_profile": "trending", "limit": 5}
     assert (await client.post("/v1/query", json=form)).status == 200
     assert [question for _, question in reader.asked] == [TEXT, TEXT, form]
+
+
+async def test_a_page_without_the_log_says_so(client: Client, lag: FakeLag) -> None:
+    lag.fault = "the log has not answered for 12 s"
+    page = await (await client.post("/v1/query", json={"query": TEXT})).json()
+    assert page["degraded"] == [*REPLY["degraded"], {"stage": "log", "why": lag.fault}]
+    assert page["results"] == REPLY["results"]
 
 
 async def test_by_url_parameters(client: Client, reader: FakeReader) -> None:
