@@ -26,6 +26,7 @@ def differences(tables: Tables, clean: CleanFold, schema: Schema) -> list[str]:
         "user states": _unequal(tables.states, _states(clean, schema)),
         "preferences": _preferences(tables, clean),
         "relationships": _edges(tables, clean, schema),
+        "explicit edges": _unequal(tables.explicit, _explicit(clean)),
         "entities": _unequal(
             tables.entities,
             {
@@ -89,21 +90,27 @@ def _preferences(tables: Tables, clean: CleanFold) -> Iterator[str]:
 
 
 def _edges(tables: Tables, clean: CleanFold, schema: Schema) -> Iterator[str]:
-    implicit = [name for name, relationship in schema.relationships.items() if not relationship.explicit]
+    implicit = [edge for edge in schema.relationships.values() if not edge.explicit]
     expected = {
-        (entity_id(user), code_of(type_name), entity_id(target)): edge
+        (entity_id(user), edge.code, entity_id(target)): weight
         for user in clean.users()
-        for type_name in implicit
-        for target, edge in clean.relationships(user, type_name).items()
+        for edge in implicit
+        for target, weight in clean.relationships(user, edge.name).items()
     }
-    for key in expected.keys() | tables.edges.keys():
-        edge, stored = expected.get(key), tables.edges.get(key)
+    for key in tables.edges.keys() | expected.keys():
+        stored, wanted = tables.edges.get(key), expected.get(key)
         same = (
-            edge is not None
+            wanted is not None
             and stored is not None
-            and edge.updated_ms == stored[1]
-            and math.isclose(edge.weight, stored[0], rel_tol=WEIGHT_TOLERANCE, abs_tol=1e-12)
+            and wanted.updated_ms == stored[1]
+            and math.isclose(wanted.weight, stored[0], rel_tol=WEIGHT_TOLERANCE, abs_tol=1e-12)
         )
         if not same:
-            user, code, target = key
-            yield f"user {user:016x} type {code:08x} target {target:016x}: table {stored}, log {edge}"
+            yield f"{key}: table {stored}, log {wanted}"
+
+
+def _explicit(clean: CleanFold) -> dict[tuple[int, str, str], float]:
+    return {
+        (code_of(type_name), source, target): edge.weight  # type: ignore[attr-defined]
+        for (type_name, source, target), edge in clean.edges.items()
+    }

@@ -10,8 +10,16 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-KINDS = ("view", "view", "view", "view", "like", "share", "completion", "dwell_time", "skip")
+from schemas.loading import load_schema
+from schemas.records.edge_key import edge_key
+
+SCHEMA_FILE = Path(__file__).with_name("schema.yaml")
+USUAL_KINDS = ("view", "view", "view", "view", "like", "share", "completion", "dwell_time", "skip")
+EDGE_TYPES = ("follows", "follows", "blocks", "mutes")
+UPDATES_SHARE = 0.03
+"""Of the records after the first ones: entities and edges that are written again or deleted."""
 LOCALES = ("US", "GB", "BR", "JP")
 DIMENSIONS = 16
 HOUR_MS = 3_600_000
@@ -45,6 +53,8 @@ class Load:
         self._items = [f"item_{n}" for n in range(items)]
         self._creators = [f"creator_{n}" for n in range(creators)]
         self._recent: list[dict[str, object]] = []
+        self._kinds = (*USUAL_KINDS, *load_schema(SCHEMA_FILE).signals)
+        self._edges: list[bytes] = []
 
     def entities(self) -> Iterator[Write]:
         """Every user, item and creator once."""
@@ -62,8 +72,33 @@ class Load:
             write = self._signal_record()
             written += max(write.events, 1)
             yield write
-            if self._random.random() < 0.002:
-                yield self._user(self._random.choice(self._users))
+            if self._random.random() < UPDATES_SHARE:
+                yield self._update()
+
+    def _update(self) -> Write:
+        draw = self._random.random()
+        if draw < 0.15:
+            return self._user(self._random.choice(self._users))
+        if draw < 0.17:  # erases the user, who may come back
+            return Write("tidal.users", self._random.choice(self._users).encode(), None)
+        if draw < 0.45:
+            return self._item(self._random.choice(self._items))
+        if draw < 0.50:
+            return Write("tidal.items", self._random.choice(self._items).encode(), None)
+        if draw < 0.60:
+            creator = self._random.choice(self._creators)
+            name = f"{creator.title()} {self._random.randint(2, 99)}"
+            return _record("tidal.creators", creator, {"id": creator, "name": name})
+        if draw < 0.85 or not self._edges:
+            return self._edge()
+        return Write("tidal.relationships", self._random.choice(self._edges), None)
+
+    def _edge(self) -> Write:
+        user, creator = self._random.choice(self._users), self._random.choice(self._creators)
+        key = edge_key(self._random.choice(EDGE_TYPES), user, creator)
+        self._edges = [*self._edges[-200:], key]
+        value = {"weight": round(self._random.random(), 3)}
+        return Write("tidal.relationships", key, json.dumps(value).encode())
 
     def _signal_record(self) -> Write:
         draw = self._random.random()
@@ -77,7 +112,7 @@ class Load:
         return _signals([self._event(self._pick(self._users))])
 
     def _event(self, user: str) -> dict[str, object]:
-        kind = self._random.choice(KINDS)
+        kind = self._random.choice(self._kinds)
         event: dict[str, object] = {
             "kind": kind,
             "item": self._pick(self._items),

@@ -11,6 +11,10 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
+from materializers.materializer import Scope
+from materializers.refold.compare import differences as differences_of_facts
+from materializers.refold.verify import verify
+from materializers.registry import default_registry
 from schemas.loading import load_schema
 from schemas.model import Schema
 from streams.topics import (
@@ -30,7 +34,7 @@ from tests.crash.load import Load
 from tests.crash.log_reading import read_topics
 from tests.crash.site import SCHEMA_FILE, Site
 from tests.crash.standstill import Moment, standstills_ms
-from tests.crash.tables import logical, rows_in_changelog, rows_on_disk
+from tests.crash.tables import logical, rows_in_changelog, rows_on_disk, stored_rows
 from tests.crash.traffic import Traffic
 from tests.oracle import CleanFold, LogRecord, fold
 
@@ -128,8 +132,29 @@ class Proof:
             found = differences(tables, clean, self.schema)
             assert not found, f"seed {self.seed}: the {name} differ from the log:\n" + "\n".join(found)
         self._compare_dead_letters(log, clean)
+        self._compare_every_view()
         self._report_standstills()
         print(f"equal: {len(clean.events)} events, {clean.duplicates} repeated, {len(clean.rejects)} refused")
+
+    def _compare_every_view(self) -> None:
+        """Every table there is, also those that the plain fold knows nothing of: the tables against what the
+        views make of the log in one process, and the changelog against the tables.
+        """
+        registry = default_registry()
+        outcome = verify(self.site.data, self.broker.bootstrap, self.schema, registry, PARTITIONS)
+        assert outcome.is_complete, [result.not_compared for result in outcome.views]
+        unequal = [result.differences[:5] for result in outcome.views if result.differing]
+        assert not unequal, f"seed {self.seed}: the tables differ from a refold:\n{unequal}"
+        logged = rows_in_changelog(self.broker.bootstrap, [changelog_topic("tidal", each) for each in SHARDS])
+        for partition, rows in rows_on_disk(self.site.data).items():
+            for view in [view for scope in Scope for view in registry.of(scope)]:
+                stored = view.facts(stored_rows(rows), self.schema)
+                restored = view.facts(stored_rows(logged.get(partition, {})), self.schema)
+                found = list(
+                    differences_of_facts(view.name, partition, stored, restored, lambda number: None)
+                )
+                assert not found, f"seed {self.seed}: the changelog differs from the tables:\n{found[:5]}"
+        print(f"equal: {sum(result.facts for result in outcome.views)} facts of {len(outcome.views)} views")
 
     def _compare_dead_letters(self, log: list[LogRecord], clean: CleanFold) -> None:
         letters = sorted(

@@ -18,9 +18,9 @@ from schemas.settings import TopicSettings
 from streams.admin import init_topics
 from streams.topics import all_topics
 from tests.brokers import Broker
+from tests.crash.load import SCHEMA_FILE as SCHEMA_FILE
 from tests.server_process import ROOT, free_port
 
-SCHEMA_FILE = Path(__file__).with_name("schema.yaml")
 STOP_S = 20.0
 START_S = 60.0
 SESSION_S = 6.0

@@ -26,7 +26,8 @@ def standstills_ms(bootstrap: str, moments: list[Moment]) -> dict[str, int]:
     """For each blow the longest pause, in ms, of any partition of the workers that it did not touch."""
     forwarded: dict[int, list[int]] = defaultdict(list)
     for record in read_topics(bootstrap, [BY_ITEM]):
-        for partition in decode_rekeyed(record.value or b"").through:
+        through = decode_rekeyed(record.value or b"").through if not record.type else ()
+        for partition in through:
             forwarded[partition].append(record.timestamp_ms)
     return {
         f"{moment.name} at {moment.at_ms}": max(

@@ -11,7 +11,14 @@ import numpy as np
 from materializers.materializer import Scope
 from materializers.registry import default_registry
 from materializers.rows import blocks, cells, ordinals, preference, relationships, user_state
-from materializers.rows.entities import ENTITY_TAG, TABLE_OF_KIND, decode_entity_row
+from materializers.rows.entities import (
+    EDGE_OUT_TAG,
+    EDGES,
+    ENTITY_TAG,
+    TABLE_OF_KIND,
+    decode_edge,
+    decode_entity_row,
+)
 from materializers.shards.card_positions import CARD_POSITIONS_TABLE, decode_card_positions
 from materializers.shards.parking import PARKED_TABLE, decode_parked
 from materializers.shards.rejects import REJECT_COUNTS_TABLE
@@ -23,6 +30,7 @@ from schemas.ids import code_of, entity_id
 from schemas.keys import split_row_key
 from schemas.model import Schema
 from tests.crash.log_reading import read_topics
+from tests.memory_rows import MemoryRows
 
 Rows = dict[str, dict[bytes, bytes]]
 """Table -> key -> value, of one partition."""
@@ -39,6 +47,7 @@ class Tables:
     states: dict[tuple[int, int], set[str]] = field(default_factory=dict)
     preferences: dict[int, tuple[int, list[float], list[float]]] = field(default_factory=dict)
     edges: dict[tuple[int, int, int], tuple[float, int]] = field(default_factory=dict)
+    explicit: dict[tuple[int, str, str], float] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     entities: dict[tuple[str, str], bytes] = field(default_factory=dict)
     card_positions: dict[int, list[tuple[int, dict[int, int]]]] = field(default_factory=dict)
@@ -71,6 +80,13 @@ def rows_in_changelog(bootstrap: str, topics: list[str]) -> dict[int, Rows]:
         else:
             rows[record.key[CODE_BYTES:]] = record.value
     return dict(partitions)
+
+
+def stored_rows(rows: Rows) -> MemoryRows:
+    """The rows as views read them."""
+    found = MemoryRows()
+    found.tables = {table: dict(stored) for table, stored in rows.items()}
+    return found
 
 
 def _table_names() -> list[str]:
@@ -166,3 +182,9 @@ def _entities(tables: Tables, rows: Rows) -> None:
             stored = decode_entity_row(value)
             if stored.status != "deleted":
                 tables.entities[kind, stored.id] = stored.raw
+    for key, value in rows.get(EDGES, {}).items():
+        _, tag, suffix = split_row_key(key)
+        if tag == EDGE_OUT_TAG:
+            edge = decode_edge(value)
+            code = int.from_bytes(suffix[:4], "big")
+            tables.explicit[code, edge.source, edge.target] = edge.weight

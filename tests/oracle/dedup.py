@@ -28,3 +28,8 @@ class Horizon:
             return True
         self._current.add(digest)
         return False
+
+    def forget(self, user: str) -> None:
+        """What the user sent was never seen."""
+        self._current = {digest for digest in self._current if digest[2] != user}
+        self._previous = {digest for digest in self._previous if digest[2] != user}

@@ -65,6 +65,10 @@ class CleanFold:
         self._by_cell[event.item, event.kind].append(event)
         self._by_user[event.user].append(event)
 
+    def forget(self, user: str) -> None:
+        """Nothing that the user did so far moves anything of theirs."""
+        self._by_user[user] = []
+
     def cells(self) -> list[tuple[str, str]]:
         """Every (item, signal) with an event."""
         return sorted(self._by_cell)
@@ -244,7 +248,7 @@ def fold(
         card_positions: which item records user partitions saw when; None = the last ones, always.
     """
     log = list(records)
-    entities = fold_entities(log, schema)
+    entities = fold_entities(log, schema, partitions)
     result = CleanFold(
         schema,
         entities=entities.records,
@@ -269,6 +273,7 @@ class _SignalsFold:
         self._misplaced: dict[tuple[int, int], list[Event]] = defaultdict(list)
         self._rerouted_through: dict[tuple[int, int], int] = {}
         self._redriven: set[Origin] = set()
+        self._forgotten: dict[tuple[int, int], int] = {}
 
     def run(self, log: list[LogRecord]) -> None:
         events_at: dict[tuple[int, int], list[Event]] = {}
@@ -281,6 +286,8 @@ class _SignalsFold:
             elif record.type == "rerouted":
                 for event in self._rerouted(record):
                     self._fold(event)
+            elif record.type == "forget":
+                self._forget(record)
             else:
                 for event in events_at[record.partition, record.offset]:
                     self._fold(event)
@@ -325,12 +332,26 @@ class _SignalsFold:
     def _move_profile(self, record: LogRecord) -> None:
         written = json.loads(record.value or b"{}")
         key, source = (record.partition, written["user"]), tuple(written["source"])
+        if source[1] <= self._forgotten.get((record.partition, source[0]), -1):
+            return
         known = self._profiles.get(key)
         if known is None or source[1] > known[0][1]:
             canonical = json.dumps(
                 written["profile"], sort_keys=True, separators=(",", ":"), ensure_ascii=False
             )
             self._profiles[key] = (source, canonical)
+
+    def _forget(self, record: LogRecord) -> None:
+        """The user begins anew; what items counted stays."""
+        told = json.loads(record.value or b"{}")
+        place = (record.partition, told["source"][0])
+        if told["source"][1] <= self._forgotten.get(place, -1):
+            return
+        self._forgotten[place] = told["source"][1]
+        self._result.forget(told["user"])
+        self._profiles.pop((record.partition, told["user"]), None)
+        if record.partition in self._horizons:
+            self._horizons[record.partition].forget(told["user"])
 
     def _fold(self, event: Event) -> None:
         generation_ms = self._schema.limits.dedup_generation_ms
