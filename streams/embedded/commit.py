@@ -6,7 +6,8 @@
 3. What is appended while a cycle runs belongs to the next one.
 
 A write or sync that fails ends the process: after a failed fsync the kernel may have dropped the
-pages, so nothing in memory can be trusted to agree with the disk; a restart reads what is there.
+pages, so nothing in memory can be trusted to agree with the disk; a restart reads what is there. Only a disk
+without room is waited for: the file is as it was, nobody has been answered, readers are served meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,17 +23,21 @@ from itertools import chain, pairwise
 from typing import Protocol
 
 from streams.embedded.measures import SYNC_BOUNDS_S, Histogram
+from streams.embedded.segment import NoSpaceError
 
 logger = logging.getLogger(__name__)
 
 # sysexits.h EX_IOERR, for whoever supervises the process.
 EXIT_IO_ERROR = 74
+# How often a full disk is tried again.
+_SPACE_RETRY_S = 0.2
 
 
 class SyncJob(Protocol):
     """Writes and syncs of one file set, run in a thread."""
 
-    def run(self) -> None: ...
+    def run(self) -> None:
+        """May be called again after NoSpaceError."""
 
     def finish(self) -> None:
         """Called on the loop after `run` has succeeded."""
@@ -67,6 +73,9 @@ class GroupCommit:
         self._waiting: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._closing = threading.Event()
+        # A cycle is waiting for room on the disk.
+        self.is_out_of_space = False
         # Of all logs together; kept by them, read by whoever limits what is taken in.
         self.unsynced_bytes = 0
         self.cycles = 0
@@ -90,6 +99,7 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Finish what is under way and release the threads. What comes later is lost, as in a crash."""
+        self._closing.set()
         while self._task is not None:
             await self._task
             # Whoever waited for this cycle may begin another, e.g. to write its markers.
@@ -129,20 +139,33 @@ class GroupCommit:
         # Each thread gets every n-th job: one hand-over for each thread, not for each file.
         shares = [jobs[start :: self._threads] for start in range(min(self._threads, len(jobs)))]
         durations = await asyncio.gather(
-            *(loop.run_in_executor(self._executor, _run_share, share) for share in shares)
+            *(loop.run_in_executor(self._executor, self._run_share, share) for share in shares)
         )
+        self.is_out_of_space = False
         self.cycles += 1
         for duration_s in chain.from_iterable(durations):
             self.sync_s.add(duration_s)
 
+    def _run_share(self, jobs: list[SyncJob]) -> list[float]:
+        """Seconds that each job took. In a thread."""
+        ends = [time.perf_counter()]
+        for job in jobs:
+            self._run_job(job)
+            ends.append(time.perf_counter())
+        return [end - begin for begin, end in pairwise(ends)]
 
-def _run_share(jobs: list[SyncJob]) -> list[float]:
-    """Seconds that each job took."""
-    ends = [time.perf_counter()]
-    for job in jobs:
-        job.run()
-        ends.append(time.perf_counter())
-    return [end - begin for begin, end in pairwise(ends)]
+    def _run_job(self, job: SyncJob) -> None:
+        while True:
+            try:
+                job.run()
+            except NoSpaceError:
+                if not self.is_out_of_space:
+                    logger.error("the disk is full: nothing is acknowledged until there is room")  # noqa: TRY400
+                self.is_out_of_space = True
+                if self._closing.wait(_SPACE_RETRY_S):
+                    raise
+            else:
+                return
 
 
 def _call(callback: Callable[[], None]) -> None:

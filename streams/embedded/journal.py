@@ -14,7 +14,7 @@ from pathlib import Path
 
 from crc32c import crc32c
 
-from streams.embedded.segment import fdatasync, sync_directory, write_fully
+from streams.embedded.segment import NoSpaceError, append_whole, fdatasync, sync_directory
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class JournalSync:
         self._buffers = buffers
 
     def run(self) -> None:
-        write_fully(self._fd, list(self._buffers))
+        append_whole(self._fd, list(self._buffers))
         fdatasync(self._fd)
 
     def finish(self) -> None:
@@ -94,7 +94,11 @@ class RewriteSync:
         path = self._journal.path
         scratch = path.with_suffix(".new")
         self._fd = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        write_fully(self._fd, [self._content])
+        try:
+            append_whole(self._fd, [self._content])
+        except NoSpaceError:
+            os.close(self._fd)
+            raise
         os.fsync(self._fd)
         scratch.rename(path)
         sync_directory(path.parent)

@@ -61,7 +61,7 @@ class LogCollector(Collector):
         yield GaugeMetricFamily(
             "tidal_log_disk_is_low",
             "1 while the disk is too full for batches.",
-            self._broker.disk.is_low,
+            self._broker.disk.is_low or commit.is_out_of_space,
         )
 
     def _retention(self) -> Iterator[Metric]:

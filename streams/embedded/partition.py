@@ -22,9 +22,9 @@ from streams.embedded.recovery import recover
 from streams.embedded.segment import (
     AbortedTransaction,
     Segment,
+    append_whole,
     fdatasync,
     sync_directory,
-    write_fully,
     write_snapshot,
 )
 from streams.embedded.settings import LogSettings
@@ -53,6 +53,7 @@ class PartitionSync:
         self._log = log
         self._end = end
         self._writes: list[tuple[Segment, list[Buffer]]] = []
+        self._written = 0
         self._snapshots: list[tuple[Path, bytes]] = []
         self.sync_directory = False
 
@@ -65,9 +66,11 @@ class PartitionSync:
         self._snapshots.append((path, content))
 
     def run(self) -> None:
-        for segment, buffers in self._writes:
-            write_fully(segment.fd, buffers)
+        # After a full disk it goes on where it was.
+        for segment, buffers in self._writes[self._written :]:
+            append_whole(segment.fd, buffers)
             fdatasync(segment.fd)
+            self._written += 1
         if self.sync_directory:
             sync_directory(self._log.directory)
         # Only now: a snapshot vouches for data that is on disk.

@@ -6,6 +6,7 @@ ever read, so a reader needs no lock: it reads below the high watermark only.
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from bisect import bisect_left, bisect_right
@@ -23,10 +24,15 @@ from streams.embedded.producers import ProducerSnapshot
 LOG_SUFFIX = ".log"
 SNAPSHOT_SUFFIX = ".snap"
 _SNAPSHOT_MAGIC = b"TSNAP01\n"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # Linux refuses more buffers in one writev.
 _IOVEC_MAX = 1024
 # A header walk reads this much ahead beyond one index interval.
 _WALK_BYTES = 8192
+
+
+class NoSpaceError(OSError):
+    """The disk is full and nothing has been written: trying again later is safe."""
 
 
 class AbortedTransaction(NamedTuple):
@@ -84,6 +90,18 @@ def write_fully(fd: int, buffers: list[Buffer]) -> None:
             rest = memoryview(b"".join(chunk))[written:]
             while rest:
                 rest = rest[os.write(fd, rest) :]
+
+
+def append_whole(fd: int, buffers: list[Buffer]) -> None:
+    """Append all buffers; NoSpaceError when the disk is full, and then nothing."""
+    size = os.fstat(fd).st_size
+    try:
+        write_fully(fd, buffers)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        os.ftruncate(fd, size)
+        raise NoSpaceError(error.errno, error.strerror) from error
 
 
 class Segment:
@@ -300,10 +318,19 @@ class HeaderWalk:
 
 
 def write_snapshot(log_path: Path, content: bytes) -> None:
-    """Put a snapshot beside its segment. A torn one is recognised by its checksum, so no sync is needed."""
+    """Put a snapshot beside its segment. A torn one is recognised by its checksum, so no sync is needed.
+
+    On a full disk there is none, and the next start scans more.
+    """
     target = log_path.with_suffix(SNAPSHOT_SUFFIX)
     scratch = target.with_suffix(SNAPSHOT_SUFFIX + ".new")
-    _write_file(scratch, content, synced=False)
+    try:
+        _write_file(scratch, content, synced=False)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        scratch.unlink(missing_ok=True)
+        return
     scratch.replace(target)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import socket
 import struct
@@ -14,7 +15,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams.embedded import EmbeddedLog, ListenError, LogFolderError, LogSettings
+from streams.embedded import EmbeddedLog, ListenError, LogFolderError, LogSettings, segment
+from streams.embedded.batch import Buffer
+from streams.embedded.inspection import verify_log
 
 SETTINGS = LogSettings(housekeeping_interval_s=0.2)
 WAIT_S = 20.0
@@ -153,6 +156,40 @@ async def test_a_full_disk_refuses_batches_and_recovers(
     await asyncio.wait_for(waiting, WAIT_S)
     await sender.stop()
     assert [value for _, _, value in await read(log, "events")] == [b"v"]
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_disk_that_fills_up_under_a_write_is_waited_for(
+    log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    await create(log, "events", {})
+    await send(log, "events", [(b"k", b"before")])
+    real = segment.write_fully
+
+    def half(fd: int, buffers: list[Buffer]) -> None:
+        whole = b"".join(buffers)
+        real(fd, [whole[: len(whole) // 2]])
+        raise OSError(error, "no room")
+
+    sender = AIOKafkaProducer(bootstrap_servers=log.address, enable_idempotence=True)
+    await sender.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(segment, "write_fully", half)
+        waiting = [await sender.send("events", b"%d" % number, partition=0) for number in range(50)]
+        assert log._commit is not None
+        await until(lambda: log._commit.is_out_of_space)  # type: ignore[union-attr]
+        assert not any(future.done() for future in waiting)
+        # Readers have what is on the disk, administration that changes nothing goes on.
+        assert [value for _, _, value in await read(log, "events")] == [b"before"]
+    await asyncio.wait_for(asyncio.gather(*waiting), WAIT_S)
+    await sender.stop()
+    assert not log._commit.is_out_of_space
+    expected = [b"before", *(b"%d" % number for number in range(50))]
+    assert [value for _, _, value in await read(log, "events")] == expected
+    await log.stop()
+    assert verify_log(log.data_dir).findings == []
+    await log.start()
+    assert [value for _, _, value in await read(log, "events")] == expected
 
 
 async def test_quiet_records_expire(log: EmbeddedLog) -> None:
