@@ -99,11 +99,12 @@ class Measured:
         for cube in (self.hot.everybody, self.hot.by_profile):
             cube.expire(START_MS + DAY_MS, HOT_HOURS)
         self._chance = np.random.default_rng(1)
-        self._items = items
+        self.items = items
         for offset in range(0, events, BATCH):
-            self._fold(self._batch(START_MS + offset * DAY_MS // events))
+            self.follow(self.fold(self._batch(START_MS + offset * DAY_MS // events)))
         rare = self._chance.integers(items // 2, items, RARE_CELLS)
-        self._fold(self._of(rare, np.full(RARE_CELLS, self._schema.signal_index[RARE]), START_MS + DAY_MS))
+        reports = np.full(RARE_CELLS, self._schema.signal_index[RARE])
+        self.follow(self.fold(self.batch_of(rare, reports, START_MS + DAY_MS)))
 
     def lines(self) -> Iterator[Line]:
         """Everything that was measured."""
@@ -111,14 +112,14 @@ class Measured:
         yield Line("worker: global cells (hot)", "cell", len(table), table.nbytes)
         index = self._schema.signal_index
         active = [self.hot.decayed[index[name]] for name in SIGNALS]
-        cells = sum(int(np.count_nonzero(each.counts(self._items))) for each in active)
+        cells = sum(int(np.count_nonzero(each.counts(self.items))) for each in active)
         yield Line("queryd: all-time and decay (hot)", "cell", cells, sum(each.nbytes for each in active))
         for what, cube in (("everybody", self.hot.everybody), ("by cohort profile", self.hot.by_profile)):
             yield Line(f"queryd: bucket cells, {what} (warm)", "cell", cube.cells, cube.nbytes)
         standing = self.hot.everybody
         before = standing.nbytes
         standing.standing(index["view"], bucket_range("24h", START_MS + DAY_MS), None, None, "24h")
-        yield Line("queryd: a standing sum", "item", self._items, standing.nbytes - before)
+        yield Line("queryd: a standing sum", "item", self.items, standing.nbytes - before)
         idle = [each for each in self._schema.signals if each not in (*SIGNALS, RARE)]
         unused = sum(self.hot.decayed[index[name]].nbytes for name in idle)
         yield Line("queryd: a signal that nobody sends", "signal", len(idle), unused)
@@ -128,21 +129,29 @@ class Measured:
             stored, size = self._on_disk(name)
             yield Line(f"disk: {name} (cold), uncompressed", "row", stored, size)
 
-    def _fold(self, batch: ItemBatch) -> None:
+    def fold(self, batch: ItemBatch) -> list[Section]:
+        """Fold and flush a batch; what the feed says of it."""
         writer = _Feed(self._rows)
         for view in (self.cells, self.cohorts):
             view.on_batch(batch)
             view.checkpoint(writer)
-        for _ in self._loader.apply([Change(1, START_MS, writer.sections)]):
+        return writer.sections
+
+    def follow(self, sections: list[Section]) -> None:
+        """Let queryd's columns apply what the feed says."""
+        for _ in self._loader.apply([Change(1, START_MS, sections)]):
             pass
 
     def _batch(self, now_ms: int) -> ItemBatch:
-        ranks = np.exp(self._chance.random(BATCH) * np.log(self._items)).astype(np.int64)
+        ranks = np.exp(self._chance.random(BATCH) * np.log(self.items)).astype(np.int64)
         places = self._chance.choice(len(SIGNALS), BATCH, p=SHARES)
         signals = np.array([self._schema.signal_index[name] for name in SIGNALS])[places]
-        return self._of(ranks * 48_271 % self._items, signals, now_ms)
+        return self.batch_of(ranks * 48_271 % self.items, signals, now_ms)
 
-    def _of(self, items: npt.NDArray[np.int64], signals: npt.NDArray[np.int64], now_ms: int) -> ItemBatch:
+    def batch_of(
+        self, items: npt.NDArray[np.int64], signals: npt.NDArray[np.int64], now_ms: int
+    ) -> ItemBatch:
+        """Events of one moment, on items by number."""
         n = len(items)
         times = np.full(n, now_ms)
         return ItemBatch(
