@@ -125,6 +125,8 @@ class Refold:
         self._unflushed = 0
         self.events = 0
         """Folded since the beginning."""
+        self.item_records_missing = 0
+        """Offsets of ``tidal.items``, up to what events saw, that hold no record (any more)."""
 
     def close(self) -> None:
         self._database.close()
@@ -177,6 +179,7 @@ class Refold:
                 found = read_item_record(records.partition, self._context.partitions, record, self._schema)
                 if found is not None and self._copies.is_news(records.partition, found):
                     self._add_version(records.partition, found.write)
+        self.item_records_missing += progress.total - progress.records
 
     def _add_version(self, partition: int, write: EntityWrite) -> None:
         assert self._history is not None

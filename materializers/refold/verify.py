@@ -22,7 +22,7 @@ from materializers.registry import MaterializerRegistry
 from materializers.tables.reader import TableReader
 from schemas.errors import TidalError
 from schemas.model import Schema
-from streams.topics import SIGNALS
+from streams.topics import ITEMS, SIGNALS
 
 DIFFERENCES_MAX: Final = 10_000
 """Kept of one view; all are counted."""
@@ -161,7 +161,9 @@ class _Verifier:
             results = [self._compare(comparison, refold) for comparison in comparisons]
         finally:
             refold.close()
-        return Verification(views=[*results, *left_out], notes=self._notes(kept), events=refold.events)
+        return Verification(
+            views=[*results, *left_out], notes=self._notes(kept, refold), events=refold.events
+        )
 
     def _compare(self, comparison: _Comparison, refold: Refold) -> ViewResult:
         result = ViewResult(view=comparison.name)
@@ -186,7 +188,7 @@ class _Verifier:
                 )
         return None
 
-    def _notes(self, views: Sequence[View]) -> list[str]:
+    def _notes(self, views: Sequence[View], refold: Refold) -> list[str]:
         notes = []
         if any(view.scope is Scope.USER and view.carded for view in views):
             shortened = [partition for partition, wanted in self._goal.items() if wanted.first_card_row > 0]
@@ -194,6 +196,11 @@ class _Verifier:
                 notes.append(
                     f"user partitions {shortened} have dropped their oldest card positions: early events may "
                     "have seen other item records than the fold did"
+                )
+            if refold.item_records_missing:
+                notes.append(
+                    f"{refold.item_records_missing} offsets of {ITEMS} hold no record any more (compaction): "
+                    "where an event saw an older version of its item, preferences and ties to creators differ"
                 )
         return notes
 
