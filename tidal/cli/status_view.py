@@ -19,6 +19,11 @@ MIB = 1 << 20
 def render(state: Status, readiness: Readiness) -> RenderableType:
     """Everything, the most important first."""
     parts: list[RenderableType] = [_headline(state, readiness), _log(state.log)]
+    views = _views(state.log.get("scopes", {}), state.workers)
+    if views is not None:
+        parts.append(views)
+    if state.log.get("retention"):
+        parts.append(_retention(state.log["retention"]))
     if state.workers:
         parts.append(_workers(state.workers))
     tables = _tables(state.workers)
@@ -27,7 +32,7 @@ def render(state: Status, readiness: Readiness) -> RenderableType:
     parts.append(_pairs("query engine", flat(state.engine)))
     if state.rejected:
         rows = sorted(state.rejected.items(), key=lambda entry: -entry[1])
-        parts.append(_table("refused records", ("reason", "records"), rows))
+        parts.append(_table("refused records (tidal dlq list)", ("reason", "records"), rows))
     parts.append(_pairs("http", state.http))
     return Group(*parts)
 
@@ -50,16 +55,47 @@ def _headline(state: Status, readiness: Readiness) -> Text:
         text.append(f" · the log does not answer: {state.log.get('fault')}", "bold yellow")
     elif state.log.get("lag_records"):
         text.append(f" · {shown(state.log['lag_ms'])} ms behind the log", "default")
-    for why in readiness.why:
+    for why in (*readiness.why, *_rebuilds(state.workers)):
         text.append(f"\n  {why}", "default")
     return text
 
 
+def _rebuilds(workers: Mapping[str, Any]) -> list[str]:
+    """What a running rebuild says of itself; every worker passes it on."""
+    found = next((worker["rebuild"] for worker in workers.values() if worker.get("rebuild")), None)
+    if found is None:
+        return []
+    left_s = found.get("remaining_s")
+    left = "" if left_s is None else f", about {left_s:.0f} s left"
+    return [
+        f"rebuilds {found['view']}: {found['doing']}, {found['records']:,} of {found['records_total']:,} "
+        f"records{left}"
+    ]
+
+
 def _log(log: Mapping[str, Any]) -> Table:
     topics = log.get("topics", {})
-    names = ("end", "applied", "committed", "lag_records")
+    names = ("end", "applied", "committed", "lag_records", "lag_ms")
     rows = [(topic, *(offsets.get(name) for name in names)) for topic, offsets in topics.items()]
-    return _table("log", ("topic", "end", "applied", "committed", "lag (records)"), rows)
+    return _table("log", ("topic", "end", "applied", "committed", "lag (records)", "lag (ms)"), rows)
+
+
+def _views(scopes: Mapping[str, Any], workers: Mapping[str, Any]) -> Table | None:
+    """How far each view is behind what it is made from; all views of a scope are folded together."""
+    names: dict[tuple[str, str], None] = {}
+    for worker in workers.values():
+        for scope, views in worker.get("views", {}).items():
+            names.update(dict.fromkeys((scope, view) for view in views))
+    rows = [
+        (view, scope, scopes.get(scope, {}).get("lag_records"), scopes.get(scope, {}).get("lag_ms"))
+        for scope, view in names
+    ]
+    return _table("views", ("view", "scope", "behind (records)", "behind (ms)"), rows) if rows else None
+
+
+def _retention(warnings: Sequence[Mapping[str, Any]]) -> Table:
+    rows = [(each["topic"], each["partition"], each["lost"], each["why"]) for each in warnings]
+    return _table("retention", ("topic", "partition", "lost", "why"), rows)
 
 
 def _workers(workers: Mapping[str, Any]) -> Table:
@@ -92,17 +128,11 @@ def _worker(name: str, worker: Mapping[str, Any]) -> Sequence[Any]:
 def _tables(workers: Mapping[str, Any]) -> Table | None:
     """Sizes of tables, where the workers report them."""
     rows = [
-        (worker, name, *(_size(size)))
+        (worker, name, size["rows"], size["bytes"] / MIB, "about" if size["estimated"] else "counted")
         for worker, status in workers.items()
-        for name, size in sorted(status.get("tables", {}).items())
+        for name, size in status.get("tables", {}).items()
     ]
-    return _table("tables", ("worker", "table", "rows", "MiB"), rows) if rows else None
-
-
-def _size(size: Mapping[str, Any] | int) -> tuple[int | None, float]:
-    if isinstance(size, int):
-        return None, size / MIB
-    return size.get("rows"), size.get("bytes", 0) / MIB
+    return _table("tables", ("worker", "table", "rows", "MiB", "how"), rows) if rows else None
 
 
 def _sum(entries: Mapping[str, Mapping[str, Any]], name: str) -> int | None:

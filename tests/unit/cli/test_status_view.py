@@ -15,7 +15,8 @@ WORKER: dict[str, Any] = {
     "partitions": {"0": {"bytes_uncheckpointed": 3 << 20}, "1": {"bytes_uncheckpointed": 4 << 20}},
     "restoring": {},
     "shards": {"0": {"events": 1000, "duplicates": 1}, "1": {"events": 234, "duplicates": 0}},
-    "tables": {"items": {"rows": 77, "bytes": 1 << 20}},
+    "tables": {"items": {"rows": 77, "bytes": 1 << 20, "estimated": True}},
+    "views": {"user": ["preference"], "item": ["global_signals"]},
     "flush_ms": 1.5,
 }
 LOG: dict[str, Any] = {
@@ -23,6 +24,8 @@ LOG: dict[str, Any] = {
     "fault": None,
     "lag_records": 12345,
     "lag_ms": 900,
+    "scopes": {"user": {"lag_records": 5, "lag_ms": 40}, "item": {"lag_records": 7, "lag_ms": 70}},
+    "retention": [],
     "topics": {"tidal.signals": {"end": 20000, "applied": 7655, "committed": 7600, "lag_records": 12345}},
 }
 
@@ -83,3 +86,30 @@ def test_before_any_worker_has_written() -> None:
 
 def test_flat() -> None:
     assert flat({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
+
+
+def test_a_rebuild_is_told_in_the_headline() -> None:
+    said = {
+        "view": "user_state",
+        "doing": "folding signals",
+        "records": 1500,
+        "records_total": 3000,
+        "events_per_s": 9,
+        "remaining_s": 4.2,
+    }
+    text = shown(status(workers={"w": WORKER | {"rebuild": said}}), Readiness(True, [], {}))
+    assert "rebuilds user_state: folding signals, 1,500 of 3,000 records, about 4 s left" in text
+    assert "rebuilds" not in shown(status(workers={"w": WORKER | {"rebuild": None}}), Readiness(True, [], {}))
+
+
+def test_each_view_says_how_far_it_is_behind() -> None:
+    lines = shown(status(), Readiness(True, [], {})).splitlines()
+    (line,) = (line for line in lines if "global_signals" in line)
+    assert line.replace("│", " ").split() == ["global_signals", "item", "7", "70"]
+    assert any("items" in line and "77" in line and "about" in line for line in lines)
+
+
+def test_retention_is_shown_only_when_it_is_a_danger() -> None:
+    assert "retention" not in shown(status(), Readiness(True, [], {}))
+    warning = {"topic": "tidal.signals", "partition": 3, "lost": False, "why": "30 records grow old"}
+    assert "30 records grow old" in shown(status(log=LOG | {"retention": [warning]}), Readiness(True, [], {}))
