@@ -45,6 +45,7 @@ from materializers.tables.changelog import ChangelogTopics
 from materializers.tables.database import Database, DatabaseSettings
 from materializers.tables.owner import OwnerSettings, TableOwner
 from materializers.tables.partition import Shard
+from materializers.tables.sizes import TableSize, table_sizes
 from materializers.tables.wiping import Wiper, WipeSettings
 from schemas.default import default_schema
 from schemas.errors import TidalError
@@ -75,6 +76,7 @@ SOURCES: Final[Mapping[Scope, Sequence[str]]] = {
 STATUS_FILE: Final = "status.json"
 
 _STATUS_EVERY_S: Final = 1.0
+_SIZES_EVERY_S: Final = 60.0
 _LAST_CHECKPOINT_S: Final = 3.0
 _LEAVE_S: Final = 2.0
 _EXIT_S: Final = 8.0
@@ -134,6 +136,7 @@ class Worker:
         self._registry = registry or default_registry()
         self._folder = worker_folder(Path(settings.data), name)
         self._stop = asyncio.Event()
+        self._table_sizes: dict[str, TableSize] = {}
         self._clock = StageClock()
         self._steps: dict[Scope, Steps] = {}
         self._started_s = time.monotonic()
@@ -299,7 +302,12 @@ class Worker:
         self._database.close()
 
     async def _write_status(self) -> None:
+        sizes_s = -_SIZES_EVERY_S
         while True:
+            partitions = [state.partition for state in self._owner.states()]
+            if partitions and time.monotonic() - sizes_s >= _SIZES_EVERY_S:
+                self._table_sizes = await table_sizes(self._database, partitions)
+                sizes_s = time.monotonic()
             draft = self._folder / (STATUS_FILE + ".new")
             draft.write_bytes(msgspec.json.encode(self.status()))
             draft.replace(self._folder / STATUS_FILE)
@@ -329,6 +337,8 @@ class Worker:
             "forwarded": {"entries": self._forwarder.entries, "rerouted": self._forwarder.rerouted},
             "erasures": self._wiper.status(),
             **self._owner.status(),
+            "views": {scope.value: [view.name for view in self._registry.of(scope)] for scope in Scope},
+            "tables": msgspec.to_builtins(self._table_sizes),
             "shards": {
                 str(state.partition): _user_status(state.shards[Scope.USER]) for state in self._owner.states()
             },

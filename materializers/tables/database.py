@@ -152,6 +152,10 @@ class Database:
             if key[PARTITION_BYTES:] == OWNERSHIP_KEY
         ]
 
+    def files(self) -> list[dict[str, Any]]:
+        """RocksDB's files: ``size``, ``num_entries``, ``num_deletions``, ``start_key``, ``end_key`` …"""
+        return self._db.live_files()
+
     def mark_wipe_due(self, batch: WriteBatch) -> None:
         """Add to ``batch``: rows were dropped that must leave the files, also if the worker dies before."""
         self.put(batch, META_TABLE, WORKER, WIPE_DUE, time.time_ns().to_bytes(8, "big"))
