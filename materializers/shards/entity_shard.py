@@ -148,15 +148,14 @@ class EntityShard:
 
     def _fold_entities(self, kind: str, records: Sequence[Any]) -> list[EntityWrite]:
         found = list(self._at_home(records, lambda record: self._entity(kind, record)))
-        writes = self._without_collisions(kind, found)
+        found = self._without_collisions(kind, found)
         if kind == "user":
-            self._stamped.load([write.id for write in writes])
-        for write in writes:
-            if write.record is None:
-                self._copies.deleted(write.id.encode())
+            self._stamped.load([write.id for _, write in found])
+        for record, write in found:
+            self._copies.applied(record, write.id.encode(), deletes=write.record is None)
             if kind == "user":
                 self._tell_signals(write)
-        return writes
+        return [write for _, write in found]
 
     def _entity(self, kind: str, record: Any) -> _Found[EntityWrite]:
         schema, key = self._context.schema, record.key or b""
@@ -165,26 +164,28 @@ class EntityShard:
         write = EntityWrite(record.offset, record.timestamp, name, entity)
         return _Found(write, name.encode(), name, None if entity is None else entity.raw)
 
-    def _without_collisions(self, kind: str, found: Sequence[tuple[Any, EntityWrite]]) -> list[EntityWrite]:
+    def _without_collisions(
+        self, kind: str, found: Sequence[tuple[Any, EntityWrite]]
+    ) -> list[tuple[Any, EntityWrite]]:
         """Refuses a record whose EntityId belongs to another id of its kind."""
         keys = [entity_key(write.id) for _, write in found]
         missing = [key for key in dict.fromkeys(keys) if (kind, key) not in self._names]
         for key, row in zip(missing, self._rows.get_many(TABLE_OF_KIND[kind], missing), strict=True):
             if row is not None:
                 self._names[kind, key] = decode_entity_row(row).id
-        writes = []
+        kept = []
         for key, (record, write) in zip(keys, found, strict=True):
             known = self._names.get((kind, key)) or write.id
             if known == write.id:
                 gone = kind == "user" and write.record is None  # who leaves nothing behind holds no name
                 self._names[kind, key] = None if gone else write.id
-                writes.append(write)
+                kept.append((record, write))
                 continue
             problem = f"{write.id!r} has the same 64-bit EntityId as {known!r}, which came first"
             self._rejects.refuse(
                 record, None, RecordError("id_collision", "id", problem), record.value or b""
             )
-        return writes
+        return kept
 
     def _tell_signals(self, write: EntityWrite) -> None:
         """A profile record if the write changes the user's dimensions; an erasure if it deletes the user."""
@@ -259,8 +260,8 @@ class EntityShard:
             else:
                 new = [write for _, write in self._at_home([record], self._edge)]
                 for write in new:
-                    if write.record is None:
-                        self._copies.deleted(edge_key(write.type, write.source, write.target))
+                    key = edge_key(write.type, write.source, write.target)
+                    self._copies.applied(record, key, deletes=write.record is None)
             self._edges.wrote(new)
             writes.extend(new)
         return writes

@@ -67,7 +67,7 @@ class Rekeying:
         self.copied += 1
 
     def is_news(self, record: Any) -> bool:
-        """Whether a copy has not been applied yet; from now on it has. Remembers its original."""
+        """Whether a copy has not been applied yet; from now on it has."""
         original = original_of(record.headers)
         if original is None:
             return True
@@ -75,14 +75,20 @@ class Rekeying:
         if original.offset <= self._marks.get(name, -1):
             return False
         self._marks[name] = original.offset
-        stays = record.value is not None
-        self._changed[_row_key(record.key or b"", original.key)] = _encode(original) if stays else None
         return True
 
-    def deleted(self, key: bytes) -> int:
-        """The entity or edge under this plain key was deleted: delete the originals of its copies; how
-        many.
+    def applied(self, record: Any, key: bytes, *, deletes: bool) -> None:
+        """``record`` is folded under its plain key, after those before it in the log: remember its original
+        if it is a copy; delete the originals of earlier copies if it deletes.
         """
+        original = original_of(record.headers)
+        if original is not None:
+            self._changed[_row_key(key, original.key)] = None if deletes else _encode(original)
+        if deletes:
+            self.deleted(key)
+
+    def deleted(self, key: bytes) -> int:
+        """What stood under this plain key is deleted: delete the originals of its copies; how many."""
         start, end = entity_range(entity_id(key.decode()))
         found: dict[bytes, bytes | None] = dict(self._rows.scan(ORIGINALS_TABLE.name, start, end))
         found |= {row: value for row, value in self._changed.items() if start <= row < end}
