@@ -210,6 +210,40 @@ def test_every_problem_is_in_one_report() -> None:
     assert len(found) == 25
 
 
+def test_what_readers_do_not_keep_apart_is_refused() -> None:
+    found = problems_of(
+        """
+        signals:
+          wane: {decay: {linear: 31d}}
+          fine: {decay: {linear: 30d}}
+        limits: {hour_buckets_kept_ms: 2764799999}
+        """
+    )
+    assert found["signals.wane.decay.linear"].expected.startswith("at most 30d")
+    assert "32 days" in found["limits.hour_buckets_kept_ms"].expected
+    assert len(found) == 2
+
+
+def test_a_decay_term_names_a_score_of_its_signal() -> None:
+    def terms(half_life: str) -> str:
+        return f"""
+        signals: {{wane: {{decay: {{linear: 4d}}, windows: [24h]}}, sum: {{decay: none}}}}
+        profiles:
+          p:
+            sources: [newest]
+            terms:
+              - {{term: signal, signal: wane, read: decay{half_life}}}
+              - {{term: signal, signal: sum, read: decay}}
+        """
+
+    schema = load_schema(terms(""))
+    assert load_schema(terms(", half_life: 4d")).signals == schema.signals
+    assert schema.signals["wane"].decay.scores == ("4d",)
+    assert schema.signals["sum"].decay.scores == ("all_time",)
+    assert schema.signals["view"].decay.scores == ("1h", "24h", "7d")
+    assert problems_of(terms(", half_life: 5d"))["profiles.p.terms[0].half_life"].nearest == "4d"
+
+
 def test_a_signal_may_set_and_clear_several_states() -> None:
     schema = load_schema("signals: {adore: {state: [seen, liked], clears: hidden}, plain: {clears: []}}")
     assert schema.signals["adore"].state == ("seen", "liked")
