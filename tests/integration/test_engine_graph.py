@@ -88,6 +88,37 @@ async def test_who_has_more_edges_than_one_answer_reads_is_counted_all_the_same(
     assert (found["total"], found["complete"]) == (8, False)
 
 
+@pytest.mark.parametrize("edges_at_once", [1, 3, 100])
+async def test_edges_are_read_in_pages_without_losing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edges_at_once: int
+) -> None:
+    monkeypatch.setattr("queryd.hot.users._EDGES_AT_ONCE", edges_at_once)
+    site = social(tmp_path)
+    for number in range(20):
+        site.follow(f"u{number}", "c")
+    site.flush()
+    async with running(site) as engine:
+        found = await engine.relationships("follows", "c", "in")
+    assert sorted(edge["from"] for edge in found["edges"]) == sorted(f"u{number}" for number in range(20))
+
+
+async def test_a_tie_to_an_item_is_none_to_a_creator_of_the_same_name(tmp_path: Path) -> None:
+    site = social(tmp_path)
+    site.item("namesake", creator="other")
+    site.item("song", creator="namesake")
+    for item in ("namesake", "song"):
+        site.signal("view", item, "somebody")
+    site.signal("like", "namesake", "ann")
+    site.flush()
+    async with running(site) as engine:
+        reply = await engine.query(
+            "EXPLAIN ANALYZE RETRIEVE items FOR USER @ann USING PROFILE for_you LIMIT 9"
+        )
+    terms = {row.id: {term.term: term.value for term in row.terms} for row in reply.results}
+    assert terms["song"]["relationship"] == 0.0
+    assert terms["namesake"]["relationship"] == pytest.approx(0.15)
+
+
 async def test_edges_to_items_name_the_items(tmp_path: Path) -> None:
     site = social(tmp_path)
     site.signal("like", "without_a_record", "ann", ago_ms=30 * 24 * HOUR_MS)
