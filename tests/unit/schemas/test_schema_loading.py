@@ -241,7 +241,8 @@ def test_a_decay_term_names_a_score_of_its_signal() -> None:
     assert schema.signals["wane"].decay.scores == ("4d",)
     assert schema.signals["sum"].decay.scores == ("all_time",)
     assert schema.signals["view"].decay.scores == ("1h", "24h", "7d")
-    assert problems_of(terms(", half_life: 5d"))["profiles.p.terms[0].half_life"].nearest == "4d"
+    found = problems_of(terms(", half_life: 5d"))
+    assert found["profiles.p.terms[0].half_life"].expected == "a decayed score of wane: 4d"
 
 
 def test_a_signal_may_set_and_clear_several_states() -> None:
