@@ -8,8 +8,6 @@ way, leaves nothing half done, and running it again begins anew.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +21,7 @@ import msgspec
 
 from materializers.materializer import Scope, View
 from materializers.refold.changelog_keys import ChangelogKeys
+from materializers.refold.claims import claimed
 from materializers.refold.goal import Goal, goal_of, partition_goal
 from materializers.refold.log_reader import LogReader, Place
 from materializers.refold.progress import Progress, ProgressFile, Watch, unwatched
@@ -41,7 +40,6 @@ _SHORT_ROUND_S: Final = 1.0
 _ANSWER_S: Final = 60.0
 _LOOK_EVERY_S: Final = 0.02
 _RENEW_EVERY_S: Final = 1.0
-_LOCK: Final = "lock"
 
 _Message = TypeVar("_Message", Held, Outcome)
 
@@ -251,19 +249,14 @@ def _only_one(data: Path) -> Iterator[Path]:
     """
     folder = data / REBUILD_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    claim = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RebuildError(f"{folder}: another rebuild runs on these tables; wait for it") from error
+    with claimed(folder) as is_ours:
+        if not is_ours:
+            raise RebuildError(f"{folder}: another rebuild runs on these tables; wait for it")
         shutil.rmtree(folder / "fold", ignore_errors=True)
         try:
             yield folder
         finally:
             shutil.rmtree(folder / "fold", ignore_errors=True)
-    finally:
-        os.close(claim)
 
 
 @contextmanager

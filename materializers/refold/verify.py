@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,6 +10,7 @@ import msgspec
 
 from materializers.facts import Canonical
 from materializers.materializer import RowReader, Scope, View
+from materializers.refold.claims import own_folder
 from materializers.refold.compare import Difference, differences
 from materializers.refold.goal import Goal, goal_of
 from materializers.refold.log_reader import LogReader, Place
@@ -106,25 +106,23 @@ def verify(
     Raises:
         NothingToVerifyError, LogUnreadableError.
     """
-    folder = data / f"verify-{_free_number(data)}"
-    folder.mkdir(parents=True)
-    reader, log = TableReader(data, folder.name), LogReader(brokers)
-    try:
-        reader.catch_up()
-        check_schema(reader, schema)
-        goal = goal_of(reader)
-        if len(goal) < partitions:
-            raise NothingToVerifyError(
-                f"{data}: tables of {len(goal)} of {partitions} partitions are on this machine; start the "
-                "workers, or name the folder with --data"
-            )
-        views = [view for scope in Scope for view in registry.of(scope)]
-        chosen = [view for view in views if not only or view.name in only]
-        return _Verifier(folder, reader, log, schema, goal, watch).run(chosen, with_own=not only)
-    finally:
-        reader.close()
-        log.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    with own_folder(data, "verify") as folder:
+        reader, log = TableReader(data, folder.name), LogReader(brokers)
+        try:
+            reader.catch_up()
+            check_schema(reader, schema)
+            goal = goal_of(reader)
+            if len(goal) < partitions:
+                raise NothingToVerifyError(
+                    f"{data}: tables of {len(goal)} of {partitions} partitions are on this machine; start "
+                    "the workers, or name the folder with --data"
+                )
+            views = [view for scope in Scope for view in registry.of(scope)]
+            chosen = [view for view in views if not only or view.name in only]
+            return _Verifier(folder, reader, log, schema, goal, watch).run(chosen, with_own=not only)
+        finally:
+            reader.close()
+            log.close()
 
 
 class _Verifier:
@@ -209,8 +207,3 @@ def _counted(facts: Iterator, result: ViewResult) -> Iterator:  # type: ignore[t
     for fact in facts:
         result.facts += 1
         yield fact
-
-
-def _free_number(data: Path) -> int:
-    taken = {path.name for path in data.glob("verify-*")}
-    return next(number for number in range(1_000) if f"verify-{number}" not in taken)
