@@ -213,7 +213,10 @@ class UserReader:
         """``{dimension: value}`` of every user of a partition, by the records as they are now."""
         dimensions = self._hot.schema.dimensions
         for _, value in self._tables.scan(TABLE_OF_KIND["user"], partition):
-            attributes = msgspec.json.decode(decode_entity_row(value).raw)
+            row = decode_entity_row(value)
+            if row.status == "deleted":
+                continue
+            attributes = msgspec.json.decode(row.raw)
             values = {name: dimension.value_of(attributes) for name, dimension in dimensions.items()}
             yield {name: found for name, found in values.items() if found is not None}
 
