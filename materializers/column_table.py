@@ -25,6 +25,8 @@ KeysToBytes = Callable[[I64], list[bytes]]
 _CAPACITY_MIN = 1024
 _KEPT_SHARE = 0.75  # after an eviction a quarter of the bound is free, so that one is rare
 _NO_KEY = -1
+# Beyond an eighth of the rows it is no dearer to look through all flags (0.1 ms a million) than to remember.
+_TOUCHED_SHIFT = 3
 
 
 class ColumnTable:
@@ -109,10 +111,20 @@ class ColumnTable:
     def touch(self, slots: I64) -> None:
         """Mark rows as changed since the last flush."""
         self._dirty[slots] = True
+        if self._touched is not None:
+            self._touched_count += len(slots)
+            self._touched.append(slots)
+            if self._touched_count > len(self._dirty) >> _TOUCHED_SHIFT:
+                self._touched = None
 
     def dirty(self) -> I64:
         """Slots of the rows changed since the last flush."""
-        return np.flatnonzero(self._dirty)
+        if self._touched is None:
+            return np.flatnonzero(self._dirty)
+        if not self._touched:
+            return np.empty(0, dtype=np.int64)
+        slots = np.unique(np.concatenate(self._touched))
+        return slots[self._dirty[slots]]
 
     def keys(self, slots: I64) -> I64:
         """The int keys of ``slots``."""
@@ -129,6 +141,7 @@ class ColumnTable:
     def flush(self, writer: RowWriter) -> None:
         """Hand the changed rows to ``writer`` and count them as clean."""
         slots = self.dirty()
+        self._touched, self._touched_count = [], 0
         if not len(slots):
             return
         keys = self._keys[slots]
@@ -138,6 +151,8 @@ class ColumnTable:
         self._dirty[slots] = False
 
     def _clear(self) -> None:
+        self._touched: list[I64] | None = []
+        self._touched_count = 0
         self.evicted_count = 0
         self._nothing_stored = False
         self._index = IntIndex()

@@ -36,8 +36,11 @@ class IntIndex:
         """Slots of ``keys`` (each >= 0), -1 where absent; i32[n]."""
         place = self._places(keys)
         stored = self._keys[place]
-        found = np.where(stored == keys, self._slots[place], np.int32(_EMPTY))
-        searching = np.flatnonzero((stored != keys) & (stored != _EMPTY))
+        other = stored != keys
+        found = self._slots[place]
+        found[other] = _EMPTY
+        other &= stored != _EMPTY
+        searching = other.nonzero()[0]
         while len(searching):
             next_place = (place[searching] + 1) & self._mask
             place[searching] = next_place

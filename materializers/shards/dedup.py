@@ -89,10 +89,11 @@ class DigestSet:
         self._digests[self._size : end] = digests
         slots = np.arange(self._size, end, dtype=np.int32)
         self._size = end
-        _, first = np.unique(keys, return_index=True)
-        free = np.zeros(len(keys), dtype=bool)
-        free[first] = True
+        free = _first_of_keys(keys)
         free &= self._index.find(keys) < 0
+        if free.all():
+            self._index.insert(keys, slots)
+            return
         self._index.insert(keys[free], slots[free])
         self._shadowed.update(digests[row].tobytes() for row in np.flatnonzero(~free).tolist())
 
@@ -266,8 +267,24 @@ def _row_key(generation: int, first: int) -> bytes:
     return generation.to_bytes(4, "big") + first.to_bytes(4, "big")
 
 
+def _are_distinct(keys: I64) -> bool:
+    ordered = np.sort(keys)
+    return not (ordered[1:] == ordered[:-1]).any()
+
+
+def _first_of_keys(keys: I64) -> Flags:
+    """Whether a key is the first of its equals, bool[n]."""
+    if _are_distinct(keys):
+        return np.ones(len(keys), dtype=bool)
+    first = np.zeros(len(keys), dtype=bool)
+    first[np.unique(keys, return_index=True)[1]] = True
+    return first
+
+
 def _first_of_equals(digests: U64, keys: I64) -> Flags:
     """Whether a digest is the first of its equals in the batch, bool[n]."""
+    if _are_distinct(keys):
+        return np.ones(len(keys), dtype=bool)
     first = np.zeros(len(keys), dtype=bool)
     _, at, inverse = np.unique(keys, return_index=True, return_inverse=True)
     first[at] = True

@@ -48,6 +48,21 @@ def add(table: ColumnTable, keys: list[int]) -> None:
     table.touch(slots)
 
 
+def test_no_change_is_lost_while_the_table_grows_between_batches() -> None:
+    rows = MemoryRows()
+    table = table_over(rows)
+    add(table, [7, 3])
+    add(table, list(range(300)))  # more than is remembered one by one
+    add(table, list(range(300, 4_000)))  # more slots: the bound is higher now
+    add(table, [3])
+    assert flush(table, rows) == 4_000
+    assert table.slots(np.array([3])).shape == (1,)
+    assert table["count"][table.slots(np.array([3]))].tolist() == [3]
+    add(table, [1, 2])
+    add(table, [2])
+    assert flush(table, rows) == 2
+
+
 def test_only_changed_rows_are_written_and_all_come_back() -> None:
     rows = MemoryRows()
     table = table_over(rows)
