@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from materializers.batches import UserBatch
+from materializers.grouping import distinct
 from materializers.materializer import (
     Forgotten,
     PartitionContext,
@@ -95,8 +96,9 @@ class CoEngagement:
         cells = np.concatenate([cells for cells, _ in self._pending])
         users = np.concatenate([users for _, users in self._pending])
         self._pending.clear()
-        distinct, cell = np.unique(cells, return_inverse=True)
-        keys = self._keys_of(distinct)
+        named = distinct(cells)
+        cell = np.searchsorted(named, cells)
+        keys = self._keys_of(named)
         stored = self._rows.get_many(TABLE, keys)
         before = [_NOBODY if row is None else decode_users(row) for row in stored]
         full = np.array([len(each) >= self._users_max for each in before])
@@ -104,7 +106,7 @@ class CoEngagement:
         # Most of what comes to a popular item lies beyond its full sample.
         entering = ~full[cell] | (users < largest[cell])
         cell, users = cell[entering], users[entering]
-        touched = np.unique(cell)
+        touched = distinct(cell)
         owner = np.repeat(touched, [len(before[place]) for place in touched.tolist()])
         held = [before[place] for place in touched.tolist()]
         cell, users = _sampled(np.concatenate([owner, cell]), np.concatenate([*held, users]), self._users_max)
