@@ -41,6 +41,9 @@ class ColumnTable:
         slots_max: rows held in memory. One batch, and rows not yet flushed, may exceed it.
     """
 
+    _touched: list[I64] | None
+    _touched_count: int
+
     def __init__(
         self,
         table: str,
@@ -151,8 +154,7 @@ class ColumnTable:
         self._dirty[slots] = False
 
     def _clear(self) -> None:
-        self._touched: list[I64] | None = []
-        self._touched_count = 0
+        self._touched, self._touched_count = [], 0
         self.evicted_count = 0
         self._nothing_stored = False
         self._index = IntIndex()
