@@ -156,6 +156,10 @@ class Database:
         """RocksDB's files: ``size``, ``num_entries``, ``num_deletions``, ``start_key``, ``end_key`` …"""
         return self._db.live_files()
 
+    def rows_estimated(self) -> int:
+        """RocksDB's estimate of all rows of the views' tables, those in memory included."""
+        return int(self._db.property_int_value("rocksdb.estimate-num-keys") or 0)
+
     def mark_wipe_due(self, batch: WriteBatch) -> None:
         """Add to ``batch``: rows were dropped that must leave the files, also if the worker dies before."""
         self.put(batch, META_TABLE, WORKER, WIPE_DUE, time.time_ns().to_bytes(8, "big"))

@@ -32,7 +32,7 @@ def render(state: Status, readiness: Readiness) -> RenderableType:
     parts.append(_pairs("query engine", flat(state.engine)))
     if state.rejected:
         rows = sorted(state.rejected.items(), key=lambda entry: -entry[1])
-        parts.append(_table("refused records (tidal dlq list)", ("reason", "records"), rows))
+        parts.append(_table("refused records", ("reason", "records"), rows))
     parts.append(_pairs("http", state.http))
     return Group(*parts)
 

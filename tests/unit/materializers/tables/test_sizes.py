@@ -27,9 +27,12 @@ async def test_small_tables_are_counted_and_large_ones_shared_out(
             for number in range(count):
                 database.put(batch, table, partition, b"%05d" % number, b"x" * 10)
             database.write(batch)
+    whole = await table_sizes(database, [0, 1])
     database.compact()
+    monkeypatch.setattr(sizes, "DATABASE_ROWS_MAX", 700)
     found = await table_sizes(database, [0, 1])
     database.close()
+    assert whole["large"] == TableSize(800, 800 * (PREFIX_BYTES + ROW))
     assert list(found) == ["large", "small"]
     assert found["small"] == TableSize(14, 14 * (PREFIX_BYTES + ROW))
     assert found["large"].estimated
