@@ -1,6 +1,6 @@
 """The log goes away and comes back on the same address: what writes refuses in time, what reads goes on.
 
-It is away for some seconds; in the full form (`make crash-full`) for a minute, beyond the workers' session.
+It is away for some seconds; with TIDAL_CRASH_FULL set also for a minute, beyond the workers' session.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.brokers import Broker
 from tests.crash.site import Site
 
 PARTITIONS = 2
-FULL_ONLY = pytest.mark.skipif("TIDAL_CRASH_FULL" not in os.environ, reason="a minute: make crash-full")
+FULL_ONLY = pytest.mark.skipif("TIDAL_CRASH_FULL" not in os.environ, reason="takes minutes: set it to run")
 WAIT_S = 90.0
 NOTICED_S = 20.0
 WORKER = "worker-0"
