@@ -26,11 +26,11 @@ from materializers.views.cohort_signals import BLOCKS_TABLE as COHORT_BLOCKS
 from materializers.views.cohort_signals import CohortSignals
 from materializers.views.global_signals import BLOCKS_TABLE as GLOBAL_BLOCKS
 from materializers.views.global_signals import GlobalSignals
+from queryd.hot.bucket_reads import bucket_range
 from queryd.hot.cold import ColdTier
 from queryd.hot.columns import HotColumns
 from queryd.hot.feeder import HOT_HOURS
 from queryd.hot.loading import Loader
-from queryd.hot.reads import bucket_range
 from schemas.default import default_schema
 from schemas.durations import DAY_MS
 from schemas.weights import WEIGHT_SCALE

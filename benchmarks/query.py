@@ -51,7 +51,7 @@ from materializers.rows.user_state import TABLE as USER_STATE
 from materializers.rows.user_state import encode_container, state_key
 from materializers.tables.feed import Change, Section
 from queryd.engine import Engine
-from queryd.hot.reads import bucket_range
+from queryd.hot.bucket_reads import bucket_range
 from queryd.language.parse import parse_query
 from queryd.plan.planner import make_plan
 from schemas.ids import entity_id, entity_ids

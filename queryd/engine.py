@@ -27,6 +27,7 @@ from queryd.execute.pipeline import execute
 from queryd.execute.report import Report
 from queryd.graph import Graph
 from queryd.hot.arrays import U32, Mask
+from queryd.hot.bucket_reads import Scope
 from queryd.hot.cold import ColdTier
 from queryd.hot.columns import HotColumns
 from queryd.hot.distinct import DistinctUsers
@@ -34,7 +35,7 @@ from queryd.hot.edges_ahead import AheadWrite
 from queryd.hot.feeder import Feeder
 from queryd.hot.items import ItemWrite
 from queryd.hot.loading import Loader
-from queryd.hot.reads import Scope, SignalReads
+from queryd.hot.reads import SignalReads
 from queryd.hot.tables import Tables
 from queryd.hot.users import UserReader
 from queryd.language.ast import Query

@@ -7,10 +7,11 @@ from typing import Final
 
 from queryd.errors import QueryError, nearest_name
 from queryd.hot.arrays import Mask
+from queryd.hot.bucket_reads import Scope
 from queryd.hot.columns import HotColumns
 from queryd.hot.cube import BucketRange
 from queryd.hot.distinct import NOT_KEPT, DistinctUsers, UsersRead
-from queryd.hot.reads import Amount, Scope, SignalReads
+from queryd.hot.reads import Amount, SignalReads
 from queryd.reply import LedgerOut, TotalsOut, WindowOut
 from schemas.durations import ALL_TIME, DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.model import SignalDef

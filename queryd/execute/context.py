@@ -11,8 +11,9 @@ import numpy as np
 from materializers.rows.preference import Preference
 from queryd.execute.report import Report
 from queryd.hot.arrays import F32, F64, U32, U64, Mask
+from queryd.hot.bucket_reads import Scope
 from queryd.hot.columns import HotColumns
-from queryd.hot.reads import Scope, SignalReads
+from queryd.hot.reads import SignalReads
 from queryd.hot.users import UserReader
 from queryd.plan.plan import Plan
 

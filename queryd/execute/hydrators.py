@@ -9,7 +9,7 @@ import numpy as np
 from queryd.execute.candidates import Candidates
 from queryd.execute.context import Context
 from queryd.hot.arrays import F64, I32, I64
-from queryd.hot.reads import EVERYBODY, velocity
+from queryd.hot.bucket_reads import EVERYBODY
 from schemas.model import Term
 from schemas.weights import WEIGHT_SCALE
 
@@ -161,7 +161,7 @@ def aggregate(term: Term, context: Context, candidates: Candidates) -> F64:
             sums if term.read == "sum" else np.divide(sums, counts, out=np.zeros(len(rows)), where=counts > 0)
         )
     if term.read == "velocity":
-        return velocity(counts, window)
+        return reads.velocity(signal, window, scope)[rows]
     if term.read == "acceleration":
         return reads.acceleration(signal, window, scope)[rows]
     return counts

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from queryd.hot import buckets
 from queryd.hot import cube as cube_module
+from queryd.hot.bucket_reads import bucket_range
 from queryd.hot.buckets import Bucket, Cells, merged
 from queryd.hot.cube import ALL_TIME, HOUR_MS, BucketRange, CountCube, NotHot
 from queryd.hot.profiles import ProfileTable
-from queryd.hot.reads import bucket_range
 from schemas.cohort_profile import encode_profile, parse_profile
 from schemas.durations import DAY_MS, MINUTE_MS
 from schemas.predicate import And, Comparison, Not, Or, Predicate

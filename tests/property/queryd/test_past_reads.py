@@ -17,11 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from queryd.hot.bucket_reads import EVERYBODY, Scope
 from queryd.hot.cold import ColdTier
 from queryd.hot.columns import HotColumns
 from queryd.hot.feeder import HOT_HOURS
 from queryd.hot.loading import Loader
-from queryd.hot.reads import EVERYBODY, Scope, SignalReads
+from queryd.hot.reads import SignalReads
 from schemas.durations import DAY_MS, HOUR_MS, MINUTE_MS, WINDOWS
 from schemas.predicate import parse_predicate
 from tests.engine_site import NOW_MS, Site, small_schema

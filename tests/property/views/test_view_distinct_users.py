@@ -33,10 +33,10 @@ from materializers.user_runs import FAN_IN, FINAL_ENTRIES, runs_to_merge
 from materializers.user_sample import canonical
 from materializers.views.distinct_users import VIEW
 from queryd.hot import distinct
+from queryd.hot.bucket_reads import bucket_range
 from queryd.hot.columns import HotColumns, OrdinalMap
 from queryd.hot.cube import BucketRange
 from queryd.hot.distinct import DistinctUsers
-from queryd.hot.reads import bucket_range
 from schemas.ids import entity_id
 from schemas.model import Schema
 from schemas.predicate import parse_predicate
