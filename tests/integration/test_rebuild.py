@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from streams.topics import SHARDS, changelog_topic
 from tests.brokers import Broker
 from tests.crash.load import Load
 from tests.crash.site import SCHEMA_FILE, Site
-from tests.crash.tables import rows_in_changelog, rows_on_disk
+from tests.crash.tables import logical, rows_in_changelog, rows_on_disk
 from tests.crash.traffic import Traffic
 
 PARTITIONS = 4
@@ -107,9 +108,13 @@ def test_a_wrecked_view_is_right_again_while_events_come_in(site: Site, view: st
     assert view in differing
     assert differing <= together
     _start(site)
+    site.start_queryd()
+    site.wait_until_queryd_serves()
     traffic = Traffic(site.broker.bootstrap, _load(1_500, seed=6), 300.0)
     traffic.start()
-    swapped = _rebuild(site, view)
+    with _asking(site) as failures:
+        swapped = _rebuild(site, view)
+    assert failures == []
     assert [each.partition for each in swapped] == list(range(PARTITIONS))
     assert sum(each.rows for each in swapped) > 0
     assert sum(each.vanished for each in swapped) > 0
@@ -117,11 +122,42 @@ def test_a_wrecked_view_is_right_again_while_events_come_in(site: Site, view: st
     assert [result.differences for result in during.views if result.differing] == []
     traffic.finish()
     time.sleep(1.0)
+    _assert_queryd_counts_as_the_tables(site)
     site.stop(NAME)
     assert _verify(site).is_equal
     _assert_changelog_equals_disk(site)
     assert not (site.data / "rebuild" / "fold").exists()
     assert not list((site.data / "workers" / NAME / "rebuild").glob("*"))
+
+
+@contextmanager
+def _asking(site: Site) -> Iterator[list[str]]:
+    """Ask queryd all the time; yields what went wrong."""
+    ended = threading.Event()
+    failures: list[str] = []
+
+    def ask() -> None:
+        while not ended.wait(0.05):
+            try:
+                site.get("/v1/items/item_0/signals?signal=view")
+            except (OSError, ValueError) as error:
+                failures.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield failures
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _assert_queryd_counts_as_the_tables(site: Site) -> None:
+    """Its columns were read anew where rows were replaced."""
+    cells = logical(rows_on_disk(site.data), SCHEMA).cells
+    for (item, signal), (count, _, _, _) in list(cells.items())[:100]:
+        ledger = site.get(f"/v1/items/{item}/signals?signal={signal}")
+        assert ledger["all_time"]["count"] == count, (item, signal)
 
 
 def _assert_changelog_equals_disk(site: Site) -> None:
