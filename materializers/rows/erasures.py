@@ -16,6 +16,10 @@ import msgspec
 from materializers.rows.errors import RowFormatError
 
 TABLE: Final = "erasures"
+OPEN_TABLE: Final = "open_erasures"
+"""Keys of the parts that are not wiped yet, without values: the reports of years need not be read to find
+them.
+"""
 VERSION: Final = 1
 _KEY: Final = struct.Struct(">HQB")
 

@@ -13,7 +13,12 @@ from materializers.rows.entities import EDGES, TABLE_OF_KIND, decode_entity_row,
 from materializers.rows.erasures import ErasurePart
 from materializers.shards.context import WorkerContext
 from materializers.shards.edge_erasure import EdgeFinder
-from materializers.shards.erasures import ERASURES_TABLE, ErasureLog
+from materializers.shards.erasures import (
+    ERASURES_TABLE,
+    OPEN_ERASURES_TABLE,
+    ErasureChanges,
+    ErasureLog,
+)
 from materializers.shards.rejects import Rejects
 from materializers.shards.rekeying import ORIGINALS_TABLE, Rekeying
 from materializers.shards.stamped_profiles import STAMPED_PROFILES_TABLE, StampedProfiles
@@ -42,7 +47,12 @@ from streams.partitioner import partition_for
 from streams.records import AnyRecords
 from streams.topics import ENTITY_TOPICS, RELATIONSHIPS, SIGNALS, USERS
 
-ENTITY_SHARD_TABLES: Final[tuple[TableSpec, ...]] = (STAMPED_PROFILES_TABLE, ORIGINALS_TABLE, ERASURES_TABLE)
+ENTITY_SHARD_TABLES: Final[tuple[TableSpec, ...]] = (
+    STAMPED_PROFILES_TABLE,
+    ORIGINALS_TABLE,
+    ERASURES_TABLE,
+    OPEN_ERASURES_TABLE,
+)
 
 EDGE_KIND: Final = "edge"
 _KIND_OF_TOPIC: Final = {topic: kind for kind, topic in ENTITY_TOPICS.items()} | {RELATIONSHIPS: EDGE_KIND}
@@ -85,7 +95,7 @@ class EntityShard:
         self._record_erasures = ErasureLog(ErasurePart.RECORD)
         self._edge_erasures = ErasureLog(ErasurePart.EDGES)
         self._forgotten: dict[str, int] = {}
-        self._wiped: dict[bytes, bytes] = {}
+        self.erasures = ErasureChanges()
 
     @property
     def copied(self) -> int:
@@ -107,10 +117,6 @@ class EntityShard:
         self._applied[topic] = int(fresh[-1].offset)
         return len(writes)
 
-    def note_wiped(self, rows: dict[bytes, bytes]) -> None:
-        """Rows of ``erasures`` to be written with the next flush: the disk is clean of those users."""
-        self._wiped.update(rows)
-
     def touch(self) -> None:
         """Write a record that says nothing to the topics that erased users were in (see ``Wiper``)."""
         for topic in (USERS, RELATIONSHIPS):
@@ -126,10 +132,9 @@ class EntityShard:
         self._copies.flush(writer)
         self._record_erasures.flush(writer)
         self._edge_erasures.flush(writer)
-        writer.put_many(ERASURES_TABLE.name, list(self._wiped), list(self._wiped.values()))
+        self.erasures.flush(writer)
         self._outdated_edges.clear()
         self._names.clear()
-        self._wiped.clear()
         self._edges.flushed()
         return ShardMeta(applied=dict(self._applied), counters=self._copies.counters() | self._forgotten)
 

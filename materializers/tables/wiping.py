@@ -21,10 +21,11 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from materializers.materializer import Scope
-from materializers.rows.erasures import TABLE, ErasureRow, decode_erasure, encode_erasure
+from materializers.rows.erasures import OPEN_TABLE, TABLE, ErasureRow, decode_erasure, encode_erasure
 from materializers.tables.database import Database, DatabaseError
 from materializers.tables.layout import PENDING_TABLE
 from materializers.tables.partition import PartitionState
+from schemas.durations import DAY_MS
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ _LOOK_EVERY_S: Final = 5.0
 _TOUCHES_OF_LAG: Final = 4
 _TOUCHED_LAGS: Final = 3
 """A value goes within one lag, the delete that replaced it within another, and both close late."""
+REPORTS_KEPT_MS: Final = 366 * DAY_MS
 _LOOKS_OF_LOG_S: Final = 120.0
 """A log looks for what to compact in intervals of its own."""
 
@@ -131,13 +133,14 @@ class Wiper:
 
     def _unwiped(self) -> Iterator[_Unwiped]:
         for state in self._owner.states():
-            for key, value in self._database.scan(TABLE, state.partition):
-                row = decode_erasure(value)
-                if not row.wiped_ms:
-                    yield _Unwiped(state, key, row)
+            keys = [key for key, _ in self._database.scan(OPEN_TABLE, state.partition)]
+            rows = self._database.get_many(TABLE, state.partition, keys)
+            for key, value in zip(keys, rows, strict=True):
+                if value is not None:
+                    yield _Unwiped(state, key, decode_erasure(value))
 
     def _touch(self) -> None:
-        """Write something to the topics of partitions in which somebody was erased lately.
+        """Write something to the topics of partitions in which somebody was erased lately; drop old reports.
 
         A log compacts closed segments only, and closes one when something follows: in a partition where
         nothing happens any more, what was erased would stay.
@@ -147,13 +150,17 @@ class Wiper:
             return
         self._touched_s = now_s
         touched_s = _TOUCHED_LAGS * self._settings.compaction_lag_s + _LOOKS_OF_LOG_S
-        since_ms = (time.time() - touched_s) * 1000
+        now_ms = time.time() * 1000
         for state in self._owner.states():
-            rows = self._database.scan(TABLE, state.partition)
-            if any(decode_erasure(value).at_ms >= since_ms for _, value in rows):
-                shard: Any = state.shards[Scope.ENTITY]
+            shard: Any = state.shards[Scope.ENTITY]
+            rows = [(key, decode_erasure(row)) for key, row in self._database.scan(TABLE, state.partition)]
+            if any(row.at_ms >= now_ms - touched_s * 1000 for _, row in rows):
                 shard.touch()
                 self._owner.folded(state, 0)
+            for key, row in rows:
+                if row.wiped_ms and row.at_ms < now_ms - REPORTS_KEPT_MS:
+                    shard.erasures.dropped(key)
+                    self._owner.folded(state, 0)
 
     def _has_pending(self, through: int) -> bool:
         """Whether the names of rows of a flush up to ``through`` still wait for a checkpoint."""
@@ -168,7 +175,7 @@ class Wiper:
         for state, key, row in waiting:
             if self._owner.current(state):  # else the new owner wipes its own disk, and says so
                 shard: Any = state.shards[Scope.ENTITY]
-                shard.note_wiped({key: encode_erasure(row.at_ms, row.rows, now_ms)})
+                shard.erasures.wiped(key, encode_erasure(row.at_ms, row.rows, now_ms))
                 self._owner.folded(state, 0)
 
     def _drop_unowned(self) -> None:

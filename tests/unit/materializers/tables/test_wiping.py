@@ -9,27 +9,37 @@ from pathlib import Path
 from typing import Any
 
 from materializers.materializer import Scope, TableSpec
-from materializers.rows.erasures import TABLE, ErasurePart, decode_erasure, encode_erasure, erasure_key
+from materializers.rows.erasures import (
+    OPEN_TABLE,
+    TABLE,
+    ErasurePart,
+    decode_erasure,
+    encode_erasure,
+    erasure_key,
+)
+from materializers.shards.erasures import ErasureChanges
 from materializers.tables.database import Database, DatabaseError, PartitionWriter
 from materializers.tables.feed import CHANGES_TABLE, change_key
 from materializers.tables.layout import PENDING_TABLE, WORKER
 from materializers.tables.meta import META_TABLE, OWNERSHIP_KEY, Ownership, encode
 from materializers.tables.pending import clear_pending, put_pending
 from materializers.tables.secondary import WorkerTables
-from materializers.tables.wiping import Wiper, WipeSettings
+from materializers.tables.wiping import REPORTS_KEPT_MS, Wiper, WipeSettings
 from schemas.keys import row_key
+from tests.memory_rows import MemoryRows, MemoryWriter
 
-SPECS = [TableSpec("users", "user"), TableSpec(TABLE, "erasure")]
+SPECS = [TableSpec("users", "user"), TableSpec(TABLE, "erasure"), TableSpec(OPEN_TABLE, "erasure")]
 FIRST_OF_ALL = 0x0001_BEEF_1234_5678  # the smallest key of a file stands in the manifest
 ERASURE = erasure_key((0, 7), ErasurePart.USER)
 
 
 class _EntityShard:
     def __init__(self) -> None:
-        self.wiped: dict[bytes, bytes] = {}
+        self.erasures = ErasureChanges()
+        self.touched = 0
 
-    def note_wiped(self, rows: dict[bytes, bytes]) -> None:
-        self.wiped.update(rows)
+    def touch(self) -> None:
+        self.touched += 1
 
 
 class _State:
@@ -83,6 +93,20 @@ def _flush(database: Database, rows: dict[str, dict[bytes, bytes | None]], told:
     database.write(batch)
 
 
+def _erased(at_ms: int, rows: dict[str, int]) -> dict[str, dict[bytes, bytes | None]]:
+    return {TABLE: {ERASURE: encode_erasure(at_ms, rows)}, OPEN_TABLE: {ERASURE: b""}}
+
+
+def _changes(owner: _Owner) -> dict[str, dict[bytes, bytes]]:
+    """What the wiper has told the entity shard."""
+    rows = MemoryRows()
+    rows.tables[OPEN_TABLE] = {ERASURE: b""}
+    writer = MemoryWriter(rows)
+    owner.state.shards[Scope.ENTITY].erasures.flush(writer)
+    writer.commit()
+    return rows.tables
+
+
 def _hits(folder: Path, traces: list[bytes]) -> set[str]:
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {path.name.split("-")[0] for path in files for trace in traces if trace in path.read_bytes()}
@@ -98,7 +122,7 @@ async def test_no_file_has_a_trace_after_a_wipe(tmp_path: Path) -> None:
     database.compact()
     reader = WorkerTables(folder.parent, tmp_path / "secondary")
     _flush(database, {"users": {key: b"ada-lovelace moved"}}, b"ada-lovelace moved")
-    _flush(database, {"users": {key: None}, TABLE: {ERASURE: encode_erasure(5, {"users": 1})}}, b"")
+    _flush(database, {"users": {key: None}, **_erased(5, {"users": 1})}, b"")
     before = _hits(folder, traces)
     assert any(name.endswith(".sst") for name in before)
     assert any(name.endswith(".log") for name in before)
@@ -107,9 +131,11 @@ async def test_no_file_has_a_trace_after_a_wipe(tmp_path: Path) -> None:
     wiper = Wiper(database, owner, WipeSettings(interval_s=0, feed_keep_s=0))
     assert await wiper.wipe()
     assert _hits(folder, traces) == set()
-    told = decode_erasure(owner.state.shards[Scope.ENTITY].wiped[ERASURE])
+    rows = _changes(owner)
+    told = decode_erasure(rows[TABLE][ERASURE])
     assert (told.at_ms, told.rows) == (5, {"users": 1})
     assert told.wiped_ms > 0
+    assert ERASURE not in rows[OPEN_TABLE]
     reader.catch_up()
     assert reader.get_many("users", [(0, key), (0, other)]) == [None, b"bob"]
     reader.close()
@@ -121,15 +147,37 @@ async def test_a_wipe_waits_for_the_checkpoint_of_what_it_erases(tmp_path: Path)
     owner = _Owner(database)
     wiper = Wiper(database, owner, WipeSettings(interval_s=0, feed_keep_s=0))
     assert not await wiper.wipe()
-    _flush(database, {TABLE: {ERASURE: encode_erasure(5, {})}}, b"")
+    _flush(database, _erased(5, {}), b"")
 
     async def refused() -> None:
         """The log does not answer."""
 
     owner.checkpoint = refused  # type: ignore[method-assign]
     assert not await wiper.wipe()
-    assert owner.state.shards[Scope.ENTITY].wiped == {}
+    assert ERASURE not in _changes(owner).get(TABLE, {})
     assert next(database.scan(PENDING_TABLE, 0), None) is not None
+    database.close()
+
+
+def test_partitions_of_the_recently_erased_are_touched_and_old_reports_go(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db", SPECS)
+    owner = _Owner(database)
+    wiper = Wiper(database, owner, WipeSettings(compaction_lag_s=0))
+    now_ms = int(time.time() * 1000)
+    old = erasure_key((0, 6), ErasurePart.USER)
+    rows: dict[bytes, bytes | None] = {
+        ERASURE: encode_erasure(now_ms - 1_000, {}, now_ms),
+        old: encode_erasure(now_ms - REPORTS_KEPT_MS - 1_000, {}, 1),
+    }
+    _flush(database, {TABLE: rows}, b"")
+    wiper._touch()
+    assert owner.state.shards[Scope.ENTITY].touched == 1
+    kept = MemoryRows()
+    kept.tables[TABLE] = {key: value for key, value in rows.items() if value is not None}
+    writer = MemoryWriter(kept)
+    owner.state.shards[Scope.ENTITY].erasures.flush(writer)
+    writer.commit()
+    assert list(kept.tables[TABLE]) == [ERASURE]
     database.close()
 
 
