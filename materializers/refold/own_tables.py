@@ -14,7 +14,7 @@ from materializers.materializer import RowReader, Scope
 from materializers.shards.card_positions import CARD_POSITIONS_TABLE
 from materializers.shards.dedup import DEDUP_TABLE
 from materializers.shards.entity_shard import ENTITY_SHARD_TABLES
-from materializers.shards.erasures import ERASURES_TABLE
+from materializers.shards.erasures import ERASURES_TABLE, OPEN_ERASURES_TABLE
 from materializers.shards.parking import PARKED_TABLE, decode_parked
 from materializers.shards.user_shard import USER_SHARD_TABLES
 from schemas.model import Schema
@@ -62,12 +62,13 @@ def waiting_events(rows: RowReader, schema: Schema) -> Iterator[Fact]:
 def own_tables() -> tuple[OwnTables, ...]:
     """Of the user shard and of the entity shard. Not compared is what the log does not decide: in which order
     it was folded (``card_positions``), and how many rows an erasure found and when the disk was wiped of
-    them (``erasures``).
+    them (``erasures``, ``open_erasures``).
     """
     read_apart = {DEDUP_TABLE.name, PARKED_TABLE.name, CARD_POSITIONS_TABLE.name}
     plain = [spec.name for spec in USER_SHARD_TABLES if spec.name not in read_apart]
     users: tuple[Canonical, ...] = (digests, waiting_events, raw_facts(*plain))
-    entities = raw_facts(*(spec.name for spec in ENTITY_SHARD_TABLES if spec != ERASURES_TABLE))
+    of_wipes = (ERASURES_TABLE, OPEN_ERASURES_TABLE)
+    entities = raw_facts(*(spec.name for spec in ENTITY_SHARD_TABLES if spec not in of_wipes))
     return (
         OwnTables("user shard", Scope.USER, several(*users)),
         OwnTables("entity shard", Scope.ENTITY, entities),
