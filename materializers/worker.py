@@ -76,6 +76,9 @@ SOURCES: Final[Mapping[Scope, Sequence[str]]] = {
 STATUS_FILE: Final = "status.json"
 
 _STATUS_EVERY_S: Final = 1.0
+# The thread that fetches needs the interpreter several times for each answer of the log; while a fold or a
+# flush computes, it would wait for Python's 5 ms each time.
+_SWITCH_S: Final = 0.001
 _SIZES_EVERY_S: Final = 60.0
 _LAST_CHECKPOINT_S: Final = 3.0
 _LEAVE_S: Final = 2.0
@@ -420,6 +423,7 @@ def run_worker(
     ]
     if faults:
         raise TopicError("; ".join(map(str, faults)))
+    sys.setswitchinterval(_SWITCH_S)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     return asyncio.run(_run(config, schema, name, on_ready))
 

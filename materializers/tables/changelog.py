@@ -171,11 +171,9 @@ class ChangelogWriter:
 
     def _produce_rows(self, topic: str, rows: Iterator[dict[str, Any]]) -> None:
         while chunk := list(islice(rows, _PRODUCE_CHUNK)):
-            while chunk:
-                self._producer.produce_batch(topic, chunk, partition=self._partition)
+            while self._producer.produce_batch(topic, chunk, partition=self._partition) < len(chunk):
                 chunk = [row for row in chunk if self._refused(row.pop("_error", None))]
-                if chunk:
-                    self._wait_for_room()
+                self._wait_for_room()
 
     def _refused(self, error: KafkaError | None) -> bool:
         """Whether a row has to be produced again: the local queue was full."""
