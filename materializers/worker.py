@@ -342,19 +342,20 @@ class Worker:
             **self._owner.status(),
             "views": {scope.value: [view.name for view in self._registry.of(scope)] for scope in Scope},
             "tables": msgspec.to_builtins(self._table_sizes),
-            "shards": {
-                str(state.partition): _user_status(state.shards[Scope.USER]) for state in self._owner.states()
-            },
+            "shards": {str(state.partition): _shards_status(state.shards) for state in self._owner.states()},
         }
 
 
-def _user_status(shard: Shard) -> dict[str, Any]:
+def _shards_status(shards: Mapping[Scope, Shard]) -> dict[str, Any]:
+    shard, entities = shards[Scope.USER], shards[Scope.ENTITY]
     assert isinstance(shard, UserShard)
+    assert isinstance(entities, EntityShard)
     return {
         "events": shard.counters.events,
         "duplicates": shard.counters.duplicates,
         "late": shard.counters.late,
         "rerouted": shard.counters.rerouted,
+        "entity_records_copied": entities.copied,
         "parked": shard.parked,
         "rejected": shard.reject_counts,
     }
