@@ -148,8 +148,6 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     wipe_interval_s: Seconds = 600.0
     # Of one partition in one fetch: some 10,000 JSON events, which are folded in well under a second.
     fetch_bytes_max: Size = 1 * MIB
-    # Of all partitions in one poll.
-    poll_records_max: Count = 20_000
 
 
 class QuerydSettings(msgspec.Struct, frozen=True, kw_only=True):
