@@ -256,9 +256,9 @@ class TableOwner:
             self._acquisitions[partition] = self._spawn(self._acquire_until(partition, epoch, before))
 
     @property
-    def assigned(self) -> frozenset[int]:
-        """Partitions that are ours or about to be."""
-        return self._assigned
+    def assigned(self) -> frozenset[int] | None:
+        """Partitions that are ours or about to be; None while no group has told us."""
+        return self._assigned if self._generation else None
 
     def is_ready(self, partition: int) -> bool:
         state = self._partitions.get(partition)

@@ -57,7 +57,7 @@ class Owner(Protocol):
     """What a wipe asks of the owner of the partitions."""
 
     @property
-    def assigned(self) -> frozenset[int]: ...
+    def assigned(self) -> frozenset[int] | None: ...
 
     def states(self) -> list[PartitionState]: ...
 
@@ -179,8 +179,10 @@ class Wiper:
                 self._owner.folded(state, 0)
 
     def _drop_unowned(self) -> None:
-        now_s = time.monotonic()
-        gone = set(self._database.held_partitions()) - self._owner.assigned
+        now_s, assigned = time.monotonic(), self._owner.assigned
+        if assigned is None:  # a log that is away takes nothing from us
+            return
+        gone = set(self._database.held_partitions()) - assigned
         self._unowned_since = {each: self._unowned_since.get(each, now_s) for each in gone}
         for partition, since_s in self._unowned_since.items():
             if now_s - since_s >= self._settings.unowned_keep_s:

@@ -54,7 +54,7 @@ class _Owner:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.assigned = frozenset({0})
+        self.assigned: frozenset[int] | None = frozenset({0})
         self.state: Any = _State()
 
     def states(self) -> list[Any]:
@@ -189,7 +189,12 @@ async def test_rows_of_a_partition_that_went_away_are_dropped_and_wiped(tmp_path
         database.put(batch, "users", partition, row_key(1, 0), b"ada-lovelace")
     database.write(batch)
     assert database.held_partitions() == [0, 3]
-    wiper = Wiper(database, _Owner(database), WipeSettings(interval_s=0, feed_keep_s=0, unowned_keep_s=0))
+    owner = _Owner(database)
+    wiper = Wiper(database, owner, WipeSettings(interval_s=0, feed_keep_s=0, unowned_keep_s=0))
+    owner.assigned = None  # the log is away, and nobody has told the worker what is its own
+    wiper._drop_unowned()
+    assert database.held_partitions() == [0, 3]
+    owner.assigned = frozenset({0})
     wiper._drop_unowned()
     assert database.held_partitions() == [0]
     mark = database.wipe_due()
