@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
+from blake3 import blake3
 
 from materializers.canonical import several
-from materializers.facts import DAMAGE, Canonical, EntityRef, Fact, raw_facts, unreadable
+from materializers.facts import DAMAGE, Canonical, Fact, raw_facts, unreadable
 from materializers.materializer import RowReader, Scope
 from materializers.shards.card_positions import CARD_POSITIONS_TABLE
 from materializers.shards.dedup import DEDUP_TABLE
@@ -31,19 +32,24 @@ class OwnTables(NamedTuple):
 
 
 def digests(rows: RowReader, schema: Schema) -> Iterator[Fact]:
-    """What each generation remembers; rows are cut where flushes fell."""
+    """What each generation remembers, in groups by the first byte of the user's EntityId: there are millions,
+    and rows are cut where flushes fell.
+    """
     generations: dict[int, list[bytes]] = {}
     for key, value in rows.scan(DEDUP_TABLE.name):
         if len(key) != _DIGEST_BYTES // 3 or len(value) % _DIGEST_BYTES:
             yield unreadable(DEDUP_TABLE.name, key, ValueError(f"{len(value)} bytes"))
-            continue
-        found = generations.setdefault(int.from_bytes(key[:4], "big"), [])
-        found.extend(value[at : at + _DIGEST_BYTES] for at in range(0, len(value), _DIGEST_BYTES))
-    for number, remembered in generations.items():
-        for digest, times in Counter(remembered).items():
-            user, item, _ = np.frombuffer(digest, dtype="<u8").tolist()
-            about = (f"generation {number}", EntityRef(user), EntityRef(item), digest[16:].hex())
-            yield Fact(DEDUP_TABLE.name, about, times)
+        else:
+            generations.setdefault(int.from_bytes(key[:4], "big"), []).append(value)
+    for number, values in generations.items():
+        remembered = np.frombuffer(b"".join(values), dtype="<u8").reshape(-1, 3)
+        remembered = remembered[np.lexsort(remembered.T[::-1])]
+        bounds = np.searchsorted(remembered[:, 0] >> np.uint64(56), np.arange(257)).tolist()
+        for first_byte, (start, end) in enumerate(pairwise(bounds)):
+            if start < end:
+                about = (f"generation {number}", f"users 0x{first_byte:02x}…")
+                said = blake3(remembered[start:end].tobytes()).hexdigest()[:16]
+                yield Fact(DEDUP_TABLE.name, about, f"{end - start} digests, {said}")
 
 
 def waiting_events(rows: RowReader, schema: Schema) -> Iterator[Fact]:
