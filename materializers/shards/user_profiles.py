@@ -84,14 +84,19 @@ class UserProfiles:
         ids = reader.get_many(USER_IDS_TABLE.name, keys)
         rows = reader.get_many(USER_PROFILES_TABLE.name, keys)
         collisions = []
+        stored: dict[int, UserProfileRow] = {}
+        self._profile_of[missing] = self._empty
         for wid, known, row in zip(missing.tolist(), ids, rows, strict=True):
             name = self._users.string(wid)
             if known is not None and known != name.encode():
                 collisions.append(IdCollisionError(known.decode(), name))
+                self._profile_of[wid] = _UNKNOWN
                 continue
             if known is None:
                 self._new.append(wid)
-            self._take_row(wid, row)
+            if row is not None:
+                stored[wid] = _decoder.decode(row)
+        self._take_rows(stored)
         return collisions
 
     def stamp(self, users: U32, offsets: I64, moves: Sequence[ProfileMove]) -> U32:
@@ -143,13 +148,10 @@ class UserProfiles:
         self._new.clear()
         self._changed.clear()
 
-    def _take_row(self, wid: int, row: bytes | None) -> None:
-        if row is None:
-            self._profile_of[wid] = self._empty
-            return
-        stored = _decoder.decode(row)
-        self._profile_of[wid] = self._profiles.ids([stored.profile])[0]
-        self._sources[wid] = (stored.source_partition, stored.source_offset)
+    def _take_rows(self, stored: dict[int, UserProfileRow]) -> None:
+        profiles = self._profiles.ids([row.profile for row in stored.values()])
+        self._profile_of[list(stored)] = profiles
+        self._sources.update((wid, (row.source_partition, row.source_offset)) for wid, row in stored.items())
 
     def _is_newer(self, move: ProfileMove) -> bool:
         """Also marks the source as seen, so that a copy further on in the same batch is not newer."""

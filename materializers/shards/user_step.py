@@ -239,10 +239,11 @@ def _stamp(
     for index, (shard, each, through) in enumerate(zip(shards, found, throughs, strict=True)):
         events = portions.events.take(portions.span(index))
         events, profile = shard.stamp(events, each.moves)
+        context.clock.lap("user: profiles")
         shard.gather(events, profile, through)
         forwards.append(Forward(shard.partition, events, profile, through))
         counts.append(len(events))
-    context.clock.lap("user: profiles")
+    context.clock.lap("user: gather")
     context.forwarder.forward(forwards)
     context.clock.lap("user: re-key")
     return counts
