@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("log", "ingest", "freshness", "query", "views", "user_reads", "memory_site")
-HAVE_SHORT_FORM = frozenset({"log", "ingest", "freshness", "user_reads", "memory_site"})
+BENCHMARKS = ("log", "ingest", "freshness", "query", "views", "user_reads", "memory_site", "refold")
+HAVE_SHORT_FORM = frozenset({"log", "ingest", "freshness", "user_reads", "memory_site", "refold"})
 
 
 def main() -> int:
