@@ -15,7 +15,7 @@ from queryd.execute.pipeline import Page
 from queryd.hot.arrays import U32
 from queryd.hot.columns import HotColumns
 from queryd.records import RecordReads
-from queryd.reply import ExplainOut, ResultOut, TermOut
+from queryd.reply import Explanation, QueryResult, ScoreTerm
 
 
 class Assembler:
@@ -25,7 +25,7 @@ class Assembler:
         self._records = records
         self._cursors = cursors
 
-    def results(self, context: Context, page: Page) -> list[ResultOut]:
+    def results(self, context: Context, page: Page) -> list[QueryResult]:
         """Rows in the order of the page, ranks counted over all pages."""
         rows = page.rows
         ordinals = page.candidates.ordinals[rows].tolist()
@@ -35,14 +35,14 @@ class Assembler:
         terms = _terms(context, page)
         first = len(context.shown) + 1
         return [
-            ResultOut(id=id_, rank=first + place, score=score, fields=shown, terms=why)
+            QueryResult(id_, first + place, score, exploration=False, fields=shown, terms=why)
             for place, (id_, score, shown, why) in enumerate(zip(ids, scores, fields, terms, strict=True))
         ]
 
-    def _fields(self, ids: list[str], names: Sequence[str]) -> list[dict[str, Any] | msgspec.UnsetType]:
+    def _fields(self, ids: list[str], names: Sequence[str]) -> list[dict[str, Any] | None]:
         if not names:
-            return [msgspec.UNSET] * len(ids)
-        found: list[dict[str, Any] | msgspec.UnsetType] = []
+            return [None] * len(ids)
+        found: list[dict[str, Any] | None] = []
         for row in self._records.stored("item", ids):
             record = {} if row is None else msgspec.json.decode(row.raw)
             found.append({name: record[name] for name in names if name in record})
@@ -83,23 +83,23 @@ class TitleReader:
         return ["" if row is None else str(msgspec.json.decode(row.raw).get("title", "")) for row in found]
 
 
-def explained(context: Context) -> ExplainOut:
+def explained(context: Context) -> Explanation:
     """The plan, and after ANALYZE what each stage did."""
     stages = [stage.as_json() for stage in context.report.stages]
-    return ExplainOut(plan_steps(context), stages if context.plan.query.explain == "analyze" else [])
+    return Explanation(plan_steps(context), stages if context.plan.query.explain == "analyze" else [])
 
 
-def _terms(context: Context, page: Page) -> list[list[TermOut] | msgspec.UnsetType]:
+def _terms(context: Context, page: Page) -> list[list[ScoreTerm] | None]:
     rows = page.rows
     if context.plan.query.explain != "analyze":
-        return [msgspec.UNSET] * len(rows)
+        return [None] * len(rows)
     columns = [
         (column.name, column.weight, column.values[rows].tolist(), column.contributions[rows].tolist())
         for column in page.candidates.terms
     ]
     return [
         [
-            TermOut(name, values[place], weight, contributions[place])
+            ScoreTerm(name, values[place], weight, contributions[place])
             for name, weight, values, contributions in columns
         ]
         for place in range(len(rows))

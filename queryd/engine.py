@@ -46,7 +46,7 @@ from queryd.plan.plan import Plan
 from queryd.plan.planner import make_plan
 from queryd.positions import AppliedPositions
 from queryd.records import RecordReads
-from queryd.reply import LedgerOut, Reply
+from queryd.reply import Degradation, Ledger, QueryReply
 from queryd.text.index import TextIndex
 from queryd.user_reads import UserReads
 from queryd.vector.index import VectorIndex
@@ -191,7 +191,7 @@ class Engine:
             await self._vectors.close()
         self._loaded = False
 
-    async def query(self, query: str | Mapping[str, Any] | Query, now_ms: int | None = None) -> Reply:
+    async def query(self, query: str | Mapping[str, Any] | Query, now_ms: int | None = None) -> QueryReply:
         """A ranked page.
 
         Args:
@@ -219,7 +219,7 @@ class Engine:
         window: str | None = None,
         at: int | None = None,
         cohort: str | None = None,
-    ) -> LedgerOut | dict[str, LedgerOut] | None:
+    ) -> Ledger | dict[str, Ledger] | None:
         """One ledger, or without ``signal`` one for each signal; None for an entity never heard of.
 
         Raises:
@@ -409,7 +409,7 @@ class Engine:
                 "the workers are behind: ask again, or without AFTER"
             )
 
-    def _answer(self, plan: Plan, began: float, now_ms: int | None) -> Reply:
+    def _answer(self, plan: Plan, began: float, now_ms: int | None) -> QueryReply:
         query = plan.query
         context = self._context(plan, self._clock_ms() if now_ms is None else now_ms)
         page = None if query.explain == "plan" else execute(context)
@@ -420,17 +420,17 @@ class Engine:
             stage.rows_out = len(results)
         for warning in context.reads.warnings():
             context.report.warn(warning)
-        return Reply(
+        return QueryReply(
             request_id=secrets.token_hex(16),
             results=results,
             cursor=cursor,
             total_estimate=0 if page is None else page.total,
             estimator="exact",
             freshness_ms=self._freshness_ms(),
-            degraded=context.report.degraded,
+            degraded=[Degradation(**each) for each in context.report.degraded],
             warnings=context.report.warnings,
             took_us=round((time.perf_counter() - began) * 1e6),
-            explain=msgspec.UNSET if query.explain == "no" else explained(context),
+            explain=None if query.explain == "no" else explained(context),
         )
 
     def _context(self, plan: Plan, now_ms: int) -> Context:

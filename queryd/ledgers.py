@@ -12,7 +12,7 @@ from queryd.hot.columns import HotColumns
 from queryd.hot.cube import BucketRange
 from queryd.hot.distinct import NOT_KEPT, DistinctUsers, UsersRead
 from queryd.hot.reads import Amount, SignalReads
-from queryd.reply import LedgerOut, TotalsOut, WindowOut
+from queryd.reply import Ledger, Resolution, Totals, WindowTotals
 from schemas.durations import ALL_TIME, DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.model import SignalDef
 from schemas.weights import WEIGHT_SCALE
@@ -57,7 +57,7 @@ class Ledgers:
         self._scope = scope
         self._cohort = cohort
 
-    def of(self, id_: str, signal: SignalDef, window: str | None) -> LedgerOut:
+    def of(self, id_: str, signal: SignalDef, window: str | None) -> Ledger:
         """One signal's ledger, of one window or of all that the signal declares.
 
         Raises:
@@ -78,7 +78,7 @@ class Ledgers:
         all_time = self._all_time(signal, total, with_users=window in (None, ALL_TIME))
         # From the longest on: its days hold those of the others.
         found = {name: self._window(signal, name) for name in reversed(windows)}
-        return LedgerOut(
+        return Ledger(
             id=id_,
             signal=signal.name,
             at=self._reads.at_ms,
@@ -90,20 +90,20 @@ class Ledgers:
             resolution=_label(max(resolution_ms, total.resolution_ms)),
         )
 
-    def _all_time(self, signal: SignalDef, total: Amount, *, with_users: bool) -> TotalsOut:
+    def _all_time(self, signal: SignalDef, total: Amount, *, with_users: bool) -> Totals:
         if not with_users:
-            return TotalsOut(total.count, total.sum / WEIGHT_SCALE)
+            return Totals(total.count, total.sum / WEIGHT_SCALE)
         users = self._distinct(signal, ALL_TIME)
         weight = total.sum / WEIGHT_SCALE
-        return TotalsOut(total.count, weight, users.users, users.standard_error, users.estimator)
+        return Totals(total.count, weight, users.users, users.standard_error, users.estimator)
 
-    def _window(self, signal: SignalDef, window: str) -> WindowOut:
+    def _window(self, signal: SignalDef, window: str) -> WindowTotals:
         index = self._hot.schema.signal_index[signal.name]
         now = self._reads.of_items(index, window, self._scope, self._items)
         before = self._reads.of_items(index, window, self._scope, self._items, windows_ago=-1)
         users = self._distinct(signal, window)
         velocity = now.count * 1000 / now.span_ms
-        return WindowOut(
+        return WindowTotals(
             count=now.count,
             sum=now.sum / WEIGHT_SCALE,
             mean=now.sum / (now.count * WEIGHT_SCALE) if now.count else None,
@@ -123,9 +123,9 @@ class Ledgers:
         return self._users.count(index, wanted, self._reads.cohort_mask(self._scope))
 
 
-def _label(resolution_ms: int) -> str:
+def _label(resolution_ms: int) -> Resolution:
     """``exact``, or the length of a bucket."""
     return _RESOLUTIONS[resolution_ms]
 
 
-_RESOLUTIONS: Final = {0: "exact", MINUTE_MS: "1m", HOUR_MS: "1h", DAY_MS: "1d"}
+_RESOLUTIONS: Final[dict[int, Resolution]] = {0: "exact", MINUTE_MS: "1m", HOUR_MS: "1h", DAY_MS: "1d"}

@@ -1,15 +1,19 @@
-"""Replies, in the shapes of the HTTP contract."""
+"""Ranked pages and ledgers, as the engine makes them, as HTTP sends them and as the clients read them.
+
+A field that is left out of the JSON is None here.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import msgspec
-from msgspec import UNSET, UnsetType
+
+Resolution: TypeAlias = Literal["exact", "1m", "1h", "1d"]
 
 
-class TermOut(msgspec.Struct, frozen=True):
-    """One term of a result's score."""
+class ScoreTerm(msgspec.Struct, frozen=True):
+    """One term of a result's score; the contributions of a result add up to its score."""
 
     term: str
     value: float
@@ -17,56 +21,64 @@ class TermOut(msgspec.Struct, frozen=True):
     contribution: float
 
 
-class ResultOut(msgspec.Struct, frozen=True):
-    """One row of the page; ``rank`` counts from 1 over all pages."""
+class QueryResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One row of the page; `rank` counts from 1 over all pages."""
 
     id: str
     rank: int
     score: float
-    exploration: bool = False
-    fields: dict[str, Any] | UnsetType = UNSET
-    terms: list[TermOut] | UnsetType = UNSET
+    exploration: bool
+    fields: dict[str, Any] | None = None
+    terms: list[ScoreTerm] | None = None
 
 
-class ExplainOut(msgspec.Struct, frozen=True):
-    """The plan and, after ANALYZE, the stages."""
+class Degradation(msgspec.Struct, frozen=True):
+    """A stage that was cut or skipped, and why."""
+
+    stage: str
+    why: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """The plan, and for EXPLAIN ANALYZE what each stage did."""
 
     plan: list[dict[str, Any]]
     stages: list[dict[str, Any]]
 
 
-class Reply(msgspec.Struct, frozen=True):
-    """A ranked page. ``estimator`` says how counts of a cohort came about; here always exactly."""
+class QueryReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A ranked page."""
 
     request_id: str
-    results: list[ResultOut]
+    results: list[QueryResult]
     cursor: str | None
     total_estimate: int
-    estimator: str
+    estimator: Literal["exact", "ipf", "independence"]
     freshness_ms: int | None
-    degraded: list[dict[str, str]]
+    degraded: list[Degradation]
     warnings: list[str]
     took_us: int
-    explain: ExplainOut | UnsetType = UNSET
+    explain: Explanation | None = None
 
 
-class TotalsOut(msgspec.Struct, frozen=True):
-    """All events: ``sum`` of their weights; distinct users as in a window, left out if only another window
-    was asked for.
-    """
+class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Events and their summed weight since the beginning of the log; distinct users as in a window, absent
+    where the signal keeps none or only another window was asked for."""
 
     count: int
     sum: float
-    users: int | UnsetType | None = UNSET
-    users_error: float | UnsetType | None = UNSET
-    users_estimator: str | UnsetType | None = UNSET
+    users: int | None = None
+    users_error: float | None = None
+    users_estimator: Literal["exact", "sketch", "expired", "too_many_rows"] | None = None
 
 
-class WindowOut(msgspec.Struct, frozen=True):
-    """One window; velocity in events/s.
+class WindowTotals(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One window of a ledger; velocity in events a second, acceleration its change since one window ago.
 
-    ``users`` are distinct ones, ``users_error`` the standard error of their number (0 when exact),
-    ``users_estimator`` one of ``queryd.hot.distinct.Estimator``; all null where the signal keeps none.
+    `users` are distinct users, `users_error` the standard error of that number: 0 when it is `exact`, else it
+    is a `sketch`. Null with `expired` or `too_many_rows` as the reason, or when the signal keeps no users.
+    `resolution` is the length of the buckets that it was counted in: `1m`, `1h` or `1d`. Where only days are
+    kept, a shorter window is the day that holds `at`.
     """
 
     count: int
@@ -74,25 +86,26 @@ class WindowOut(msgspec.Struct, frozen=True):
     mean: float | None
     velocity: float
     acceleration: float
-    users: int | None = None
-    users_error: float | None = None
-    users_estimator: str | None = None
-    resolution: str = ""
+    users: int | None
+    users_error: float | None
+    users_estimator: Literal["exact", "sketch", "expired", "too_many_rows"] | None
+    resolution: Resolution
 
 
-class LedgerOut(msgspec.Struct, frozen=True):
-    """What one signal has amounted to for one entity.
+class Ledger(msgspec.Struct, frozen=True):
+    """What one signal has amounted to for one entity at time `at`.
 
-    ``resolution`` is the length of the buckets that ``all_time`` and ``decay`` were summed from, or
-    ``exact``; that of a window says the same of its counts.
+    `decay` has a score for each half-life, for the lifetime of a linear decay, or `all_time` where nothing
+    fades. `resolution` is the length of the buckets that `all_time` and `decay` were summed from; `exact`
+    when events are known one by one.
     """
 
     id: str
     signal: str
     at: int
     cohort: str | None
-    estimator: str
-    all_time: TotalsOut
-    windows: dict[str, WindowOut]
+    estimator: Literal["exact", "ipf", "independence"]
+    all_time: Totals
+    windows: dict[str, WindowTotals]
     decay: dict[str, float]
-    resolution: str = "exact"
+    resolution: Resolution

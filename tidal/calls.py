@@ -17,9 +17,7 @@ from queryd.http.shapes import (
     Cohorts,
     CohortSize,
     FieldProblem,
-    Ledger,
     ProblemDocument,
-    QueryReply,
     Readiness,
     Relationship,
     Relationships,
@@ -32,6 +30,7 @@ from queryd.http.shapes import (
     UserState,
     Written,
 )
+from queryd.reply import Ledger, QueryReply
 from schemas.errors import TidalError
 
 T = TypeVar("T")

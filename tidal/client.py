@@ -14,8 +14,6 @@ from queryd.http.shapes import (
     BatchWritten,
     Cohorts,
     CohortSize,
-    Ledger,
-    QueryReply,
     Readiness,
     Relationship,
     Relationships,
@@ -28,6 +26,7 @@ from queryd.http.shapes import (
     UserState,
     Written,
 )
+from queryd.reply import Ledger, QueryReply
 from tidal import calls
 from tidal.calls import DEFAULT_URL, TIMEOUT_S, Call, ClientError, Event, Kind, Record, unreachable
 

@@ -13,8 +13,6 @@ from queryd.http.shapes import (
     BatchWritten,
     Cohorts,
     CohortSize,
-    Ledger,
-    QueryReply,
     Readiness,
     Relationship,
     Relationships,
@@ -27,6 +25,7 @@ from queryd.http.shapes import (
     UserState,
     Written,
 )
+from queryd.reply import Ledger, QueryReply
 from tidal import calls
 from tidal.calls import DEFAULT_URL, TIMEOUT_S, Call, Event, Kind, Record, unreachable
 

@@ -24,10 +24,8 @@ from queryd.http.shapes import (
     Cohorts,
     CohortSize,
     Erasure,
-    Ledger,
     Liveness,
     ProblemDocument,
-    QueryReply,
     QueryRequest,
     Readiness,
     Relationship,
@@ -45,6 +43,7 @@ from queryd.http.shapes import (
     Written,
 )
 from queryd.http.url_query import RETRIEVE_PARAMETERS, SEARCH_PARAMETERS, SUGGEST_PARAMETERS
+from queryd.reply import Ledger, QueryReply
 
 JSON = "application/json"
 EVENT_OR_EVENTS = (SignalEvent, list[SignalEvent])

@@ -15,7 +15,7 @@ from queryd.http.metrics import HttpMetrics
 from queryd.http.restores import unfinished
 from queryd.http.shapes import Readiness
 from queryd.log_lag import Lag
-from queryd.reply import Reply
+from queryd.reply import QueryReply
 from schemas.model import Schema
 from schemas.records.columns import EventColumns
 from streams.positions import Position, Positions
@@ -45,7 +45,7 @@ class Reader(Protocol):
         """The schema that is served now."""
         ...
 
-    async def query(self, query: str | Mapping[str, Any], now_ms: int | None = None) -> Reply:
+    async def query(self, query: str | Mapping[str, Any], now_ms: int | None = None) -> QueryReply:
         """A ranked page for query text or its JSON form."""
         ...
 

@@ -481,7 +481,7 @@ async def test_search_goes_on_while_the_text_index_is_built(site: Site) -> None:
     reply = await engine.query('SEARCH items QUERY "piano" WITHIN TRENDING WINDOW 24h LIMIT 20')
     await engine.stop()
     assert len(reply.results) == 10
-    assert reply.degraded[0]["stage"] == "text"
+    assert reply.degraded[0].stage == "text"
 
 
 async def test_an_index_on_disk_is_brought_up_to_date_not_rebuilt(site: Site) -> None:

@@ -84,7 +84,7 @@ async def test_a_vector_index_that_is_not_there_is_named(site: Site, monkeypatch
         await engine.feeder.step()
         reply = await engine.query("RETRIEVE items FOR USER @u1 USING PROFILE for_you LIMIT 24")
     assert len(reply.results) == ITEMS
-    assert reply.degraded[0]["stage"] == "vector"
+    assert reply.degraded[0].stage == "vector"
 
 
 async def test_sort_modes(site: Site) -> None:
@@ -136,7 +136,7 @@ async def test_after_the_deadline_further_sources_are_skipped_and_named(
     monkeypatch.setitem(sources.SOURCES, "trending", Slow())
     async with running(site) as engine:
         reply = await engine.query("RETRIEVE items FOR USER @u1 USING PROFILE for_you LIMIT 24")
-    assert [entry["stage"] for entry in reply.degraded] == ["newest"]
+    assert [entry.stage for entry in reply.degraded] == ["newest"]
     assert len(reply.results) == ITEMS  # filled all the same
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from queryd.http.shapes import QueryReply, QueryResult
+from queryd.reply import QueryReply, QueryResult
 from tidal.cli.connection import DataOption, HttpOption, KeyOption, connect
 from tidal.cli.output import print_json, print_table, say, shown
 

@@ -23,7 +23,7 @@ from queryd.http.url_query import (
 )
 from queryd.language.json_form import from_json
 from queryd.language.parse import parse_query
-from queryd.reply import Reply
+from queryd.reply import Degradation, QueryReply
 from schemas.model import Limits
 
 Query = str | Mapping[str, Any]
@@ -97,7 +97,7 @@ async def _answer(request: web.Request, query: Query) -> web.Response:
         request[CALLER].require_user(asker, "ask for another user's page")
     reply = await offered.reader.query(query)
     if (fault := offered.lag.fault) is not None:
-        reply = msgspec.structs.replace(reply, degraded=[*reply.degraded, {"stage": "log", "why": fault}])
+        reply = msgspec.structs.replace(reply, degraded=[*reply.degraded, Degradation("log", fault)])
     _measure(offered.metrics, reply)
     return json_reply(reply)
 
@@ -109,11 +109,11 @@ def _user_of(query: Query, limits: Limits) -> str | None:
     return from_json(query, depth_max=depth_max).user
 
 
-def _measure(metrics: HttpMetrics, reply: Reply) -> None:
+def _measure(metrics: HttpMetrics, reply: QueryReply) -> None:
     """Counts what was cut, times the query, and its stages where the reply states them (EXPLAIN ANALYZE)."""
     metrics.query_seconds.observe(reply.took_us / 1e6)
     for cut in reply.degraded:
-        metrics.degraded.labels(cut["stage"]).inc()
-    stages = [] if reply.explain is msgspec.UNSET else reply.explain.stages
+        metrics.degraded.labels(cut.stage).inc()
+    stages = [] if reply.explain is None else reply.explain.stages
     for stage in stages:
         metrics.stage_seconds.labels(stage["stage"]).observe(stage["took_us"] / 1e6)

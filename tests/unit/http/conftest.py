@@ -14,7 +14,7 @@ from queryd.hot.edges_ahead import AheadWrite
 from queryd.http.app import create_app
 from queryd.http.services import Services
 from queryd.log_lag import Lag
-from queryd.reply import Reply
+from queryd.reply import QueryReply
 from schemas.default import default_schema
 from schemas.model import Schema
 from schemas.records.columns import EventColumns
@@ -58,7 +58,7 @@ class FakeReader:
         self.worker: dict[str, Any] = {"written_ms": 1 << 50, "partitions": {"0": {}}}
 
     async def query(self, query: str | Mapping[str, Any], now_ms: int | None = None) -> Any:
-        return self._answer("query", query, msgspec.convert(REPLY, Reply))
+        return self._answer("query", query, msgspec.convert(REPLY, QueryReply))
 
     async def ledger(self, kind: str, id: str, *args: Any, **given: Any) -> Any:
         if id == "nobody":
