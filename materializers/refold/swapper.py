@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,6 +19,7 @@ from materializers.refold.swap_files import (
     TableRows,
     requests,
 )
+from materializers.tables.database import DatabaseError
 from materializers.tables.errors import PartitionLostError
 from materializers.tables.partition import PartitionState
 
@@ -69,13 +71,14 @@ class Swapper:
                 folder.remove()
                 return
             outcome = await self._swap(folder, request)
-        except (SwapError, PartitionLostError, OSError) as error:
+        except (SwapError, PartitionLostError, DatabaseError, OSError) as error:
             logger.warning("partition %d: rebuild refused: %s", folder.partition, error)
             outcome = Outcome(request.id if request else "", failure=str(error))
-        if folder.lease_left_s():
-            folder.put(outcome)
-        else:
+        if not folder.lease_left_s():
             folder.remove()
+            return
+        with suppress(OSError):  # the rebuild went away this moment, and took the folder with it
+            folder.put(outcome)
 
     async def _swap(self, folder: SwapFolder, request: Request) -> Outcome:
         state = await self._owner.hold(folder.partition, request.generation)
