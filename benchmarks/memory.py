@@ -95,7 +95,8 @@ class Measured:
         self.cohorts.restore(self._rows)
         self.hot = HotColumns(self._schema)
         tables = _OnePartition(self._rows)
-        self._loader = Loader(tables, self.hot, ColdTier(tables, self.hot), lambda _: None)  # type: ignore[arg-type]
+        self.cold = ColdTier(tables, self.hot)  # type: ignore[arg-type]
+        self._loader = Loader(tables, self.hot, self.cold, lambda _: None)  # type: ignore[arg-type]
         for cube in (self.hot.everybody, self.hot.by_profile):
             cube.expire(START_MS + DAY_MS, HOT_HOURS)
         self._chance = np.random.default_rng(1)

@@ -12,6 +12,7 @@ from queryd.hot.arrays import F64, I64, U32, U64, Mask
 RUN_CELLS_MAX = 131_072
 _TAIL_CELLS_MAX = 8_192
 _TAIL_PIECES_MAX = 64
+_TAIL_PIECES_READ_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,8 @@ class Bucket:
 
     def select(self, mask: Mask | None) -> list[Cells]:
         """The cells of the allowed profiles, in pieces."""
+        if len(self._tail) > _TAIL_PIECES_READ_MAX:  # each piece costs a reader as much as a thousand cells
+            self._tail = [joined(self._tail)]
         pieces = [run.select(mask) for run in self._runs]
         pieces += [cells.allowed(mask) for cells in self._tail]
         return [piece for piece in pieces if len(piece)]

@@ -32,7 +32,7 @@ class DecayReads:
         scores = np.zeros(len(rows), dtype=np.float64)
         scores[exact] = self._hot.decayed[signal].scores(rows[exact], half_life_ms, aged_to_ms)
         if not exact.all():
-            scores[~exact] = self._exponential(signal, half_life_ms, scope, None)[rows[~exact]]
+            scores[~exact] = self._exponential(signal, half_life_ms, scope)[rows[~exact]]
         return scores
 
     def exponential_of(self, signal: int, scope: Scope, items: Mask) -> dict[str, float]:
@@ -42,12 +42,16 @@ class DecayReads:
         exact = self._accumulated(signal, scope, rows)
         others = np.zeros(len(items), dtype=np.bool_)
         others[rows[~exact]] = True
-        scores: dict[str, float] = {}
-        for name, half_life_ms in zip(decay.labels, decay.half_lives_ms, strict=True):
-            accumulated = self._hot.decayed[signal].scores(rows[exact], half_life_ms, self._at_ms)
-            scores[name] = float(accumulated.sum())
-            if others.any():
-                scores[name] += float(self._exponential(signal, half_life_ms, scope, others).sum())
+        scores = {
+            name: float(self._hot.decayed[signal].scores(rows[exact], half_life_ms, self._at_ms).sum())
+            for name, half_life_ms in zip(decay.labels, decay.half_lives_ms, strict=True)
+        }
+        if others.any():  # one reading for all: the longest half-life reaches back farthest
+            hours, minutes = self._read(signal, max(decay.half_lives_ms), scope, others)
+            size = self._items(self._buckets.cube(scope))
+            for name, half_life_ms in zip(decay.labels, decay.half_lives_ms, strict=True):
+                found = fading.exponential(hours, minutes, self._at_ms, half_life_ms, size)
+                scores[name] += float(found.sum())
         return scores
 
     def linear(self, signal: int, lifetime_ms: int, scope: Scope) -> F64:
@@ -82,17 +86,25 @@ class DecayReads:
         held: Mask = self._hot.decayed[signal].newest(rows) <= self._at_ms
         return held
 
-    def _exponential(self, signal: int, half_life_ms: int, scope: Scope, items: Mask | None) -> F64:
-        """Scores of all items (or of those in bool[items]) from buckets, f64[items]."""
-        cube = self._buckets.cube(scope)
+    def _exponential(self, signal: int, half_life_ms: int, scope: Scope) -> F64:
+        """Scores of all items from buckets, f64[items]."""
+        hours, minutes = self._read(signal, half_life_ms, scope, None)
+        size = self._items(self._buckets.cube(scope))
+        return fading.exponential(hours, minutes, self._at_ms, half_life_ms, size)
+
+    def _read(
+        self, signal: int, half_life_ms: int, scope: Scope, items: Mask | None
+    ) -> tuple[list[Piece], list[Piece]]:
+        """Hours as far back as a half-life reaches, and the minutes of them that are known."""
         first = (self._at_ms - HALVINGS_MAX * half_life_ms) // HOUR_MS
         hours = self._buckets.pieces(signal, BucketRange(False, first, self._at_ms // HOUR_MS), scope, items)
+        self._note(hours)
         # To the end of the hour: what is known to have come after the time read at is taken out again.
         end = (self._at_ms // HOUR_MS + 1) * MINUTES_IN_HOUR - 1
-        known = BucketRange(True, max(first * MINUTES_IN_HOUR, cube.horizon_minute), end)
+        horizon = self._buckets.cube(scope).horizon_minute
+        known = BucketRange(True, max(first * MINUTES_IN_HOUR, horizon), end)
         minutes = self._buckets.pieces(signal, known, scope, items) if known.low <= end else []
-        self._note(hours)
-        return fading.exponential(hours, minutes, self._at_ms, half_life_ms, self._items(cube))
+        return hours, minutes
 
     def _note(self, pieces: Sequence[Piece]) -> None:
         """Remember how long the buckets were that a score was summed from."""
