@@ -48,6 +48,9 @@ from schemas.keys import PARTITION_BYTES
 
 FLUSH_NUMBER: Final = b"flush"
 WIPE_DUE: Final = b"wipe"
+_ROW_FILES: Final = ("*.sst", "*.log", "MANIFEST-*")
+_GONE_WITHIN_S: Final = 30.0
+_GONE_POLL_S: Final = 0.02
 
 
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +191,7 @@ class Database:
         options.set_exclusive_manual_compaction(False)
         options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
         families = list(dict.fromkeys(self._families.values()))
+        before = self._files()
         self._merging = True
         try:
             for family in families:  # all of them first: a log file goes when nothing in it is unflushed
@@ -200,6 +204,23 @@ class Database:
             ) from error
         finally:
             self._merging = False
+        self._wait_until_gone(before)
+
+    def _files(self) -> set[Path]:
+        """Files that hold rows, or keys of rows; not the log file that has just begun."""
+        found = [path for pattern in _ROW_FILES for path in self.path.glob(pattern)]
+        return {path for path in found if _size(path) > 0}
+
+    def _wait_until_gone(self, files: set[Path]) -> None:
+        """RocksDB deletes what it has replaced a little later, and not before the last reader lets go."""
+        deadline_s = time.monotonic() + _GONE_WITHIN_S
+        while left := {path for path in files if path.exists()}:
+            if time.monotonic() > deadline_s:
+                names = ", ".join(sorted(path.name for path in left))
+                raise DatabaseError(
+                    f"{self.path}: {names} were merged and are still there; it is tried again"
+                )
+            time.sleep(_GONE_POLL_S)
 
     def put_rows(
         self, batch: WriteBatch, table: str, partition: int, rows: Mapping[bytes, bytes | None]
@@ -319,6 +340,13 @@ def _put_sorted(
             delete(prefix + key, family)
         else:
             put(prefix + key, value, family)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _check_codes(tables: Sequence[str]) -> None:
