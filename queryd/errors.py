@@ -83,7 +83,8 @@ class LimitExceeded(QueryFailed):
     kind = "limit-exceeded"
 
     def __init__(self, limit: str, value: int, allowed: int) -> None:
-        super().__init__(f"{value} is past the limit {limit} = {allowed}")
+        beyond = f"{value:,} is past the limit {limit} = {allowed:,}"
+        super().__init__(beyond if value > 0 else f"{value:,} is below 1; at most {limit} = {allowed:,}")
         self.limit = limit
         self.value = value
         self.allowed = allowed

@@ -44,7 +44,7 @@ class UserReads:
         """Items of a user by state, ids ascending; with one ``state`` a cursor leads to its next page."""
         names = list(self._schema.states) if state is None else [self._state(state)]
         if cursor is not None and state is None:
-            raise QueryError("a cursor goes on with one state", expected=["state="])
+            raise QueryError("a cursor goes on with one state", expected=["state="], path="cursor")
         last = "" if cursor is None or state is None else decode_page_token(cursor, state)
         found: dict[str, Any] = {}
         more: str | None = None

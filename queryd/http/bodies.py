@@ -14,6 +14,11 @@ from queryd.http.shapes import FieldProblem
 T = TypeVar("T")
 
 _AT_PATH = re.compile(r"^(?P<message>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
+_PLAIN_WORDS = (
+    ("truncated", "it is empty, or ends in the middle of a value"),
+    ("recursion", "it is nested too deep"),
+    ("codec can't decode", "a text in it is not UTF-8"),
+)
 _AT_BYTE = re.compile(r"\(byte (?P<byte>\d+)\)")
 
 
@@ -53,7 +58,8 @@ def decode_json(body: bytes, shape: type[T] | Any = Any) -> Any:
 
 
 def malformed_json(why: str) -> ProblemError:
-    """The 400 of a body that is not JSON."""
+    """The 400 of a body that is not JSON, for what a decoder said of it."""
+    why = next((told for said, told in _PLAIN_WORDS if said in why), why)
     at = _AT_BYTE.search(why)
     path = f"byte {at['byte']}" if at else ""
     return ProblemError(

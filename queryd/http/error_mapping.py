@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from queryd.errors import EngineNotReady, LimitExceeded, PositionTimeout, QueryError, QueryFailed
+from queryd.http.bodies import malformed_json
 from queryd.http.problems import ProblemError
 from queryd.http.shapes import FieldProblem
 from schemas.errors import PredicateError, RecordError, SchemaError, TidalError
@@ -45,11 +46,12 @@ def problem_of(error: Exception) -> ProblemError:
 
 def of_record_error(error: RecordError) -> ProblemError:
     """A 422 that names the field; malformed JSON is a 400."""
-    status = 400 if error.code == "malformed_json" else 422
+    if error.code == "malformed_json":
+        return malformed_json(error.message)
     path = f"$.{error.path}" if error.path and not error.path.startswith("$") else error.path or "$"
     detail = f"{error.path}: {error.message}" if error.path else error.message
     return ProblemError(
-        status, error.code, detail, errors=[FieldProblem(path=path, message=error.message, code=error.code)]
+        422, error.code, detail, errors=[FieldProblem(path=path, message=error.message, code=error.code)]
     )
 
 

@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 import time
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -15,7 +16,8 @@ from aiohttp.typedefs import Handler, Middleware
 from queryd.http.access import Caller, authorize, check_local_request
 from queryd.http.bodies import body_too_large
 from queryd.http.error_mapping import problem_of
-from queryd.http.problems import ProblemError, problem_response
+from queryd.http.parameters import read_parameters
+from queryd.http.problems import ProblemError, invalid, problem_response
 from queryd.http.route import Role, Route
 from queryd.http.services import Services, services
 from queryd.http.shapes import FieldProblem
@@ -117,9 +119,22 @@ def access(index: RouteIndex) -> Middleware:
             _admit(offered)
             offered.limiter.take(f"{caller.name}@{request.remote}" if len(offered.keys) == 0 else caller.name)
         request[CALLER] = caller
+        if route is not None:
+            _check_address(request, route)
         return await handler(request)
 
     return middleware
+
+
+def _check_address(request: web.Request, route: Route) -> None:
+    """Raises ProblemError (400) for an address that is not UTF-8, or parameters where none are declared."""
+    try:
+        unquote_to_bytes(request.raw_path).decode()
+    except UnicodeDecodeError as error:
+        told = f"the address, its %XX decoded, is not UTF-8 from byte {error.start} on"
+        raise invalid("not_utf8", "path", told) from None
+    if not route.parameters:
+        read_parameters((), request.query)
 
 
 def _admit(offered: Services) -> None:

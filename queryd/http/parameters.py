@@ -7,10 +7,11 @@ from typing import Any
 
 from multidict import MultiMapping
 
-from queryd.http.problems import bad_fields, field_problem
+from queryd.http.problems import SHOWN_MAX, bad_fields, field_problem
 from queryd.http.route import Parameter
 from queryd.http.shapes import FieldProblem
 
+INTEGER_DIGITS_MAX = 20
 _TRUE = frozenset({"1", "true", "yes", "on", ""})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -72,9 +73,10 @@ def _boolean(text: str) -> bool:
 
 def _integer(parameter: Parameter, text: str) -> int:
     try:
-        value = int(text)
+        value = int(text if len(text) <= INTEGER_DIGITS_MAX else "")
     except ValueError:
-        raise ValueError(f"{text!r} is not a whole number") from None
+        shown = text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
+        raise ValueError(f"{shown!r} is not a whole number of at most {INTEGER_DIGITS_MAX} digits") from None
     if parameter.low is not None and value < parameter.low:
         raise ValueError(f"{value} is below the minimum of {parameter.low}")
     if parameter.high is not None and value > parameter.high:

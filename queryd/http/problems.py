@@ -12,6 +12,10 @@ from aiohttp import web
 from queryd.http.shapes import FieldProblem, ProblemDocument
 from schemas.errors import TidalError
 
+NAMED_MAX = 20
+"""Valid names that a 404 lists."""
+SHOWN_MAX = 100
+"""Characters of a name that a 404 repeats."""
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 
 
@@ -96,7 +100,10 @@ def bad_fields(code: str, errors: list[FieldProblem], status: int = 400) -> Prob
 
 def not_found(what: str, name: str, valid: Iterable[str] = ()) -> ProblemError:
     """A 404 for a named thing, with the nearest valid name when the set of names is known."""
-    nearest = nearest_name(name, valid)
-    hint = f"; did you mean {nearest!r}?" if nearest else ""
-    errors = [FieldProblem(path="", message=f"no {what} {name!r}{hint}", nearest=nearest)] if nearest else []
+    known = list(valid)
+    nearest = nearest_name(name, known)
+    hint = f"; there is {', '.join(known[:NAMED_MAX])}" if known else ""
+    hint = f"; did you mean {nearest!r}?" if nearest else hint
+    name = name if len(name) <= SHOWN_MAX else f"{name[:SHOWN_MAX]}…"
+    errors = [FieldProblem(path="", message=f"no {what} {name!r}{hint}", nearest=nearest)] if known else []
     return ProblemError(404, "not_found", f"there is no {what} {name!r}{hint}", errors=errors)

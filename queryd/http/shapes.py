@@ -6,7 +6,7 @@ source. Times are milliseconds since the epoch unless the name says otherwise.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -179,8 +179,8 @@ class UserPreference(msgspec.Struct, frozen=True):
 class RelationshipBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What may be said about an explicit edge."""
 
-    weight: float = 1.0
-    ts: int | None = None
+    weight: Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)] = 1.0
+    ts: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class Relationship(msgspec.Struct, frozen=True, omit_defaults=True, rename={"source": "from"}):

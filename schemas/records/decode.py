@@ -92,7 +92,7 @@ def decode_records(
     part = parts[0] if len(parts) == 1 else _in_log_order(parts, compact=compact)
     fault = _faults(part, timestamps_ms, schema)
     if fault.any():
-        rejects += [_reject(part, int(row), int(fault[row]), values) for row in np.flatnonzero(fault)]
+        rejects += [_reject(part, int(row), int(fault[row]), values, schema) for row in np.flatnonzero(fault)]
         kept = np.flatnonzero(fault == 0)
         part = _Part(part.columns.take(kept), part.record[kept], part.position[kept])
     rejects.sort(key=_place)
@@ -222,25 +222,26 @@ def _bad_ids(ids: Sequence[str], bytes_max: int, empty: bool) -> Bools:
     return bad
 
 
-def _reject(part: _Part, row: int, fault: int, values: Sequence[bytes]) -> Reject:
+def _reject(part: _Part, row: int, fault: int, values: Sequence[bytes], schema: Schema) -> Reject:
     record, position = int(part.record[row]), int(part.position[row])
     raw = values[record]
     if raw[:1] == MAGIC_EVENTS[:1]:
         raw = encode_columnar(part.columns.take(np.array([row], dtype=np.int64)))
     elif position >= 0:
         raw = element_bytes(raw, position)
-    return Reject(record, _event(position), _error(part.columns, row, fault), raw)
+    return Reject(record, _event(position), _error(part.columns, row, fault, schema), raw)
 
 
-def _error(columns: EventColumns, row: int, fault: int) -> RecordError:
+def _error(columns: EventColumns, row: int, fault: int, schema: Schema) -> RecordError:
+    id_bytes_max = schema.limits.max_id_bytes
     match fault:
         case 1:
             kind = columns.kinds[columns.kind[row]]
             return RecordError("unknown_kind", "kind", f"no signal is called {kind[:80]!r} in the schema")
         case 2:
-            return _id_error("item", columns.items[columns.item[row]])
+            return _id_error("item", columns.items[columns.item[row]], id_bytes_max)
         case 3:
-            return _id_error("user", columns.users[columns.user[row]])
+            return _id_error("user", columns.users[columns.user[row]], id_bytes_max)
         case 4:
             ts = int(columns.ts_ms[row])
             return RecordError("timestamp_in_future", "ts", f"{ts} lies too far after the record's own time")
@@ -250,14 +251,25 @@ def _error(columns: EventColumns, row: int, fault: int) -> RecordError:
                 "timestamp_out_of_range", "ts", f"{ts} is before the earliest time (ts_ms_min)"
             )
         case _:
-            weight = int(columns.weight[row]) / WEIGHT_SCALE
-            return RecordError("weight_out_of_range", "weight", f"{weight:g} is outside the signal's range")
+            return _weight_error(columns, row, schema)
 
 
-def _id_error(field: str, text: str) -> RecordError:
+def _weight_error(columns: EventColumns, row: int, schema: Schema) -> RecordError:
+    micro = int(columns.weight[row])
+    kind = columns.kinds[columns.kind[row]]
+    low, high = (int(ends[0]) / WEIGHT_SCALE for ends in _weight_ranges([kind], schema))
+    # What lies beyond the widest range was cut to its end when it was read.
+    given = "it" if abs(micro) > WEIGHT_MICRO_MAX else f"{micro / WEIGHT_SCALE:g}"
+    return RecordError(
+        "weight_out_of_range", "weight", f"{given} is outside the range of {kind!r}, {low:g} to {high:g}"
+    )
+
+
+def _id_error(field: str, text: str, bytes_max: int) -> RecordError:
     if not text:
         return RecordError("id_empty", field, "an id has at least one byte")
-    return RecordError("id_too_long", field, f"{len(text.encode())} bytes, beginning with {text[:40]!r}")
+    told = f"{len(text.encode())} bytes, beginning with {text[:40]!r}; at most {bytes_max} (max_id_bytes)"
+    return RecordError("id_too_long", field, told)
 
 
 def _event(position: int) -> int | None:

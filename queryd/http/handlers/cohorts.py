@@ -13,7 +13,6 @@ SIZE_PARAMETERS = (Parameter("cohort", "a declared cohort, or a predicate over d
 
 async def list_cohorts(request: web.Request) -> web.Response:
     """Declared cohorts, segments and dimensions."""
-    parameters_of(request, ())
     return json_reply(await services(request).reader.cohorts())
 
 

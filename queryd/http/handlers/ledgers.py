@@ -9,10 +9,12 @@ from queryd.http.problems import not_found
 from queryd.http.route import Parameter
 from queryd.http.services import services
 
+TIME_MS_MAX = 253_402_300_799_999
+"""The end of the year 9999."""
 LEDGER_PARAMETERS = (
     Parameter("signal", "only this signal; without it, a ledger for each signal"),
     Parameter("window", "only this window", choices=("1h", "24h", "7d", "30d", "all_time")),
-    Parameter("at", "the time to read at, in ms since the epoch; now by default", type=int, low=0),
+    Parameter("at", "the time to read at, ms since the epoch; now by default", int, low=0, high=TIME_MS_MAX),
     Parameter("cohort", "a declared cohort or a predicate: only events of users who were in it then"),
 )
 

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from queryd.http.handlers.replies import json_reply, parameters_of, raw_json_reply
+from queryd.http.handlers.replies import json_reply, raw_json_reply
 from queryd.http.pages import docs_page, status_page
 from queryd.http.services import readiness, services
 from queryd.http.shapes import Liveness, Status
@@ -45,7 +45,6 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def get_status(request: web.Request) -> web.Response:
     """What `tidal status` prints."""
-    parameters_of(request, ())
     offered = services(request)
     engine = dict(offered.reader.status())
     workers = engine.pop("tables", {})

@@ -31,7 +31,6 @@ Query = str | Mapping[str, Any]
 
 async def run_query(request: web.Request) -> web.Response:
     """Runs a query given as text, as `{"query": text}`, or in the JSON form."""
-    parameters_of(request, ())
     body = await read_body(request)
     limits = services(request).reader.schema.limits
     return await _answer(request, query_of_body(request.content_type, body, limits))
@@ -67,7 +66,11 @@ def query_of_body(content_type: str, body: bytes, limits: Limits) -> Query:
         raise bad_fields(
             "wrong_type", [FieldProblem("$", 'expected an object: {"query": "…"} or the JSON form')]
         )
-    if set(form) == {"query"}:
+    if "query" in form and not form.keys() & {"retrieve", "search", "suggest"}:
+        if len(form) > 1:
+            beside = min(form.keys() - {"query"})
+            told = "beside a query as text stands nothing else: put it into the text, or use the JSON form"
+            raise bad_fields("wrong_type", [FieldProblem(f"$.{beside}", told)])
         if not isinstance(form["query"], str):
             raise bad_fields("wrong_type", [FieldProblem("$.query", "expected a text")])
         return _text(form["query"].encode("utf-8", "surrogatepass"), limits)

@@ -12,10 +12,10 @@ from queryd.hot.edges_ahead import AheadWrite
 from queryd.http.bodies import decode_json, read_body
 from queryd.http.error_mapping import RETRY_AFTER_S, of_record_error
 from queryd.http.handlers.replies import json_reply, parameters_of, require_user
-from queryd.http.problems import ProblemError, not_found
+from queryd.http.problems import ProblemError, bad_fields, not_found
 from queryd.http.route import Parameter
 from queryd.http.services import services
-from queryd.http.shapes import RelationshipBody, Written
+from queryd.http.shapes import FieldProblem, RelationshipBody, Written
 from schemas.errors import RecordError
 from schemas.model import Schema
 from schemas.records.edge_key import edge_key
@@ -34,7 +34,11 @@ async def put_relationship(request: web.Request) -> web.Response:
     type, source, target = _edge(request)
     body = await read_body(request)
     given: RelationshipBody = decode_json(body, RelationshipBody) if body.strip() else RelationshipBody()
-    ts = given.ts if given.ts is not None else time.time_ns() // 1_000_000
+    now_ms = time.time_ns() // 1_000_000
+    ts = now_ms if given.ts is None else given.ts
+    if ts > now_ms + services(request).reader.schema.limits.future_skew_ms:
+        told = f"{ts} lies too far in the future (future_skew_ms); now is {now_ms}"
+        raise bad_fields("timestamp_in_future", [FieldProblem("$.ts", told)], status=422)
     return json_reply(await _write(request, type, source, target, {"weight": given.weight, "ts": ts}))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from aiohttp import web
 
@@ -14,14 +16,20 @@ from queryd.http.bodies import read_body
 from queryd.http.error_mapping import of_record_error
 from queryd.http.handlers.replies import json_reply
 from queryd.http.middleware import CALLER
-from queryd.http.problems import ProblemError
+from queryd.http.problems import ProblemError, nearest_name
 from queryd.http.services import services
 from queryd.http.shapes import FieldProblem, RejectedEvent, SignalsAccepted
-from schemas.errors import RecordError
 from schemas.model import Schema
 from schemas.records.columns import EventColumns
-from schemas.records.decode import decode_records
+from schemas.records.decode import Reject, decode_records
 from streams.positions import Positions
+
+HINTS_MAX = 20
+"""Unknown kinds of one body for which the nearest declared one is looked for."""
+
+
+class _Kind(msgspec.Struct):
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +83,29 @@ def decode_events(body: bytes, schema: Schema, now_ms: int) -> tuple[EventColumn
             f"{total:,} events are more than max_array_events = {limit:,}; send them in parts",
             limit="max_array_events",
         )
-    return decoded.columns, [_refused(reject.event or 0, reject.error) for reject in decoded.rejects]
+    hints: dict[str, str] = {}
+    return decoded.columns, [_refused(reject, schema, hints) for reject in decoded.rejects]
 
 
-def _refused(index: int, error: RecordError) -> Refused:
-    return Refused(index=index, code=error.code, path=error.path, message=error.message)
+def _refused(reject: Reject, schema: Schema, hints: dict[str, str]) -> Refused:
+    error = reject.error
+    hint = _hint(reject.raw, schema, hints) if error.code == "unknown_kind" else ""
+    return Refused(index=reject.event or 0, code=error.code, path=error.path, message=error.message + hint)
+
+
+def _hint(raw: bytes, schema: Schema, hints: dict[str, str]) -> str:
+    """The declared kind that the refused one resembles; `hints` are those found before."""
+    with contextlib.suppress(msgspec.DecodeError):  # the compact form
+        kind = msgspec.json.decode(raw, type=_Kind).kind
+        return _nearest(kind, schema, hints)
+    return ""
+
+
+def _nearest(kind: str, schema: Schema, hints: dict[str, str]) -> str:
+    if kind not in hints and len(hints) < HINTS_MAX:
+        nearest = nearest_name(kind, schema.signals)
+        hints[kind] = f"; did you mean {nearest!r}?" if nearest else ""
+    return hints.get(kind, "")
 
 
 def only_own_events(
