@@ -39,6 +39,9 @@ OWNERSHIP_SCOPE: Final = Scope.USER
 # A retriable call is repeated in steps, so that a worker that has to stop is not held by a dead broker.
 _STEP_S: Final = 1.0
 _PRODUCE_CHUNK: Final = 5_000
+# Rows on their way exist twice, in each partition's own producer: with its 200 bytes for each, 30 MB at most.
+_QUEUE_ROWS_MAX: Final = 1 << 16
+_QUEUE_KB_MAX: Final = 16 << 10
 # The broker aborts the transaction of a worker that has died and was never replaced.
 _TRANSACTION_TIMEOUT_MS: Final = 60_000
 
@@ -108,7 +111,8 @@ class ChangelogWriter:
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",
                 "linger.ms": 5,
-                "queue.buffering.max.messages": 500_000,
+                "queue.buffering.max.messages": _QUEUE_ROWS_MAX,
+                "queue.buffering.max.kbytes": _QUEUE_KB_MAX,
                 "log_level": 2,
             }
         )

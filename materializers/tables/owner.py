@@ -68,15 +68,15 @@ class OwnerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         events_unflushed_max: folded into memory, not on disk.
-        bytes_uncheckpointed_max: of rows on disk and in no checkpoint, a row counted at each flush. Beyond
-            either, no further batch is taken.
+        bytes_uncheckpointed_max: memory of rows that are on disk and in no checkpoint, those of one under way
+            included. Beyond either, no further batch is taken.
         feed_keep_s: how long a reader of the change feed may sleep before it has to read the tables anew.
     """
 
     flush_pace: Pace = FLUSH_PACE
     checkpoint_pace: Pace = CHECKPOINT_PACE
     events_unflushed_max: int = 1_000_000
-    bytes_uncheckpointed_max: int = 256 << 20
+    bytes_uncheckpointed_max: int = 768 << 20
     feed_keep_s: float = 60.0
 
 
@@ -228,7 +228,7 @@ class TableOwner:
             "lost": state.lost_s is not None,
             "held": state.held,
             "generation": state.ownership.generation,
-            "bytes_uncheckpointed": state.row_bytes,
+            "bytes_uncheckpointed": state.bytes_uncheckpointed,
             "events_unflushed": state.events_unflushed,
             "applied": {topic: state.shards[scope].applied(topic) for topic, scope in self._scope_of.items()},
         }
@@ -430,6 +430,7 @@ class TableOwner:
         except PartitionLostError as error:
             logger.warning("%s", error)
             state.mark_lost()
+            self._check_room()
             return
         self._committed(state, checkpoint, batches)
 
@@ -695,7 +696,7 @@ class TableOwner:
     def _check_room(self) -> None:
         states = self._partitions.values()
         unflushed = sum(state.events_unflushed for state in states)
-        waiting = sum(state.row_bytes for state in states)
+        waiting = sum(state.bytes_uncheckpointed for state in states)
         if (
             unflushed < self._settings.events_unflushed_max
             and waiting < self._settings.bytes_uncheckpointed_max

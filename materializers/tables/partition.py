@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 import msgspec
@@ -21,6 +21,11 @@ from materializers.tables.database import Rows
 from materializers.tables.meta import Ownership, ShardMeta
 from materializers.tables.pending import Letter
 from streams.records import AnyRecords
+
+ROW_BYTES: Final = 144
+"""Memory of a row beside the bytes of its key and its value: two objects of 33 bytes, rounded up to 16, and
+30 to 60 bytes of the dict.
+"""
 
 
 class Shard(Protocol):
@@ -56,7 +61,8 @@ class PartitionState:
     Attributes:
         ready: records may be folded, unless it is held: its rows are being replaced.
         lost_s: monotonic time at which its writer turned out to be fenced; None while it is not.
-        rows, letters: flushed, in no checkpoint yet. row_bytes: of their values, each counted at each flush.
+        rows, letters: flushed, in no checkpoint yet. row_bytes: memory of ``rows``, a value counted at each
+            flush that changes it. committing_bytes: of the rows that a checkpoint under way has taken.
         flushed: number of the last flush that ``rows`` contain.
         batches: Faust events folded whole since the last flush, and those flushed: to acknowledge.
         events_unflushed, dirty: folded since the last flush.
@@ -72,6 +78,7 @@ class PartitionState:
     lost_s: float | None = None
     rows: Rows = field(default_factory=dict)
     row_bytes: int = 0
+    committing_bytes: int = 0
     letters: list[Letter] = field(default_factory=list)
     flushed: int = 0
     folded_batches: list[Any] = field(default_factory=list)
@@ -80,18 +87,24 @@ class PartitionState:
     dirty: bool = False
     gap: dict[str, tuple[int, int]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.row_bytes = sum(row_memory(changed, len(changed)) for changed in self.rows.values())
+
+    @property
+    def bytes_uncheckpointed(self) -> int:
+        """Memory of all rows that no checkpoint holds for certain, rather too much than too little."""
+        return self.row_bytes + self.committing_bytes
+
     def needs_checkpoint(self) -> bool:
         return bool(self.rows or self.letters or self.flushed_batches)
 
     def merge_rows(self, rows: Rows) -> None:
         """Take in the rows of a flush; a later value of a row replaces an earlier one."""
         for table, changed in rows.items():
-            self.row_bytes += sum(len(value) for value in changed.values() if value is not None)
-            known = self.rows.get(table)
-            if known is None:
-                self.rows[table] = dict(changed)
-            else:
-                known.update(changed)
+            known = self.rows.setdefault(table, {})
+            before = len(known)
+            known.update(changed)
+            self.row_bytes += row_memory(changed, len(known) - before)
 
     def mark_flushed(self, flush: int) -> None:
         """The rows, positions and folded batches are on the disk as of flush number ``flush``."""
@@ -116,15 +129,17 @@ class PartitionState:
         )
         batches = self.flushed_batches
         self.rows, self.letters, self.flushed_batches = {}, [], []
-        self.row_bytes = 0
+        self.committing_bytes, self.row_bytes = self.row_bytes, 0
         return checkpoint, batches
 
     def checkpoint_committed(self, checkpoint: Checkpoint) -> None:
         self.ownership = checkpoint.ownership
+        self.committing_bytes = 0
 
     def checkpoint_aborted(self, checkpoint: Checkpoint, batches: list[Any]) -> None:
         """Put back what was taken; rows flushed meanwhile are newer and win."""
         newer, self.rows = self.rows, checkpoint.rows
+        self.row_bytes, self.committing_bytes = self.committing_bytes, 0
         self.merge_rows(newer)
         self.letters[:0] = checkpoint.letters
         self.flushed_batches[:0] = batches
@@ -132,3 +147,11 @@ class PartitionState:
     def mark_lost(self) -> None:
         self.ready = False
         self.lost_s = time.monotonic()
+        self.committing_bytes = 0
+
+
+def row_memory(changed: Mapping[bytes, bytes | None], new: int) -> int:
+    """Bytes of memory that ``changed`` adds to a dict of rows, of which ``new`` keys are new to it."""
+    values = sum(map(len, filter(None, changed.values())))
+    keys = sum(map(len, changed)) * new // len(changed) if new else 0
+    return values + keys + new * ROW_BYTES

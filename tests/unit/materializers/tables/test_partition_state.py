@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, cast
+
+import pytest
 
 from materializers.tables.meta import Ownership
 from materializers.tables.partition import PartitionState
@@ -61,3 +64,38 @@ def test_an_aborted_checkpoint_is_merged_back_below_newer_rows() -> None:
     assert state.rows == {"t": {b"a": b"old", b"b": b"new"}, "u": {b"c": None}}
     assert state.flushed_batches == ["first", "second"]
     assert state.letters == [Letter(None, b"1", [])]
+
+
+@pytest.mark.parametrize("count", [1, 1_000, 90_000])
+def test_memory_of_waiting_rows_is_not_understated(count: int) -> None:
+    state = _state()
+    rows = {number.to_bytes(20, "big"): bytes(number % 60) for number in range(count)}
+    state.merge_rows({"t": dict(rows)})
+    held = sys.getsizeof(state.rows["t"]) + sum(
+        -(-sys.getsizeof(each) // 16) * 16 for row in state.rows["t"].items() for each in row
+    )
+    assert held - 300 <= state.bytes_uncheckpointed <= 1.5 * held
+    state.merge_rows({"t": dict.fromkeys(rows)})
+    assert state.bytes_uncheckpointed <= 1.5 * held, "a row that changes again is no second row"
+
+
+def test_rows_of_a_checkpoint_count_until_it_is_over() -> None:
+    state = _state()
+    state.merge_rows({"t": {b"a": b"1" * 100}})
+    one = state.bytes_uncheckpointed
+    checkpoint, batches = state.begin_checkpoint()
+    assert state.bytes_uncheckpointed == one
+    state.merge_rows({"t": {b"b": b"1" * 100}})
+    assert state.bytes_uncheckpointed == 2 * one
+    state.checkpoint_aborted(checkpoint, batches)
+    assert state.bytes_uncheckpointed == 2 * one
+    checkpoint, _ = state.begin_checkpoint()
+    state.checkpoint_committed(checkpoint)
+    assert state.bytes_uncheckpointed == 0
+
+
+def test_rows_that_a_restart_found_pending_count() -> None:
+    ownership = Ownership(lineage="c1", generation=4)
+    rows: dict[str, dict[bytes, bytes | None]] = {"t": {b"a": b"1" * 100, b"b": None}}
+    state = PartitionState(partition=2, shards={}, writer=cast(Any, None), ownership=ownership, rows=rows)
+    assert state.bytes_uncheckpointed > 2 * 144
