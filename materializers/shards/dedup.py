@@ -19,9 +19,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from materializers.int_index import IntIndex
 from materializers.materializer import RowReader, RowWriter, TableSpec
 
+I32 = npt.NDArray[np.int32]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -30,12 +30,15 @@ DEDUP_TABLE: Final = TableSpec(
     "dedup", "[generation u32][first digest u32] -> digests, 24 bytes each", bloom=False
 )
 DIGESTS_MAX: Final = 1 << 20
-"""Of one generation: 48 bytes each. At 12,500 events/s a partition this is 84 s; beyond it rotates early."""
+"""Of one generation: 32 bytes each. At 12,500 events/s a partition this is 84 s; beyond it rotates early."""
 
 _WORDS: Final = 3
 _GROWTH_MIN: Final = 1024
 _ROW_DIGESTS_MAX: Final = 1 << 15
-_KEY_MASK: Final = np.uint64(0x7FFFFFFFFFFFFFFF)
+_KEY_BITS: Final = 63
+_KEY_MASK: Final = np.uint64((1 << _KEY_BITS) - 1)
+_NOBODY: Final = -1
+_REPLACED_AT_ONCE: Final = 1 << 16
 _MIX: Final = tuple(np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
 
 
@@ -57,45 +60,54 @@ def _index_keys(digests: U64) -> I64:
 
 
 class DigestSet:
-    """Digests in order of arrival, with a hash index over them."""
+    """Digests in order of arrival, behind a hash index: 32 to 40 bytes each.
+
+    The index holds positions and no keys (open addressing, linear probing, between a quarter and half full):
+    a place's digest is looked at itself, so whatever keys are alike, what is found is equal.
+    """
 
     def __init__(self) -> None:
         self._digests: U64 = np.empty((_GROWTH_MIN, _WORDS), dtype=np.uint64)
         self._size = 0
-        self._index = IntIndex()
-        # Digests whose 63-bit index key belongs to another digest: one in 10^7 full generations.
-        self._shadowed: set[bytes] = set()
+        self._clear_places(2 * _GROWTH_MIN)
 
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held."""
+        return int(self._digests.nbytes + self._at.nbytes)
+
     def contains(self, digests: U64, keys: I64) -> Flags:
-        slots = self._index.find(keys)
-        found = slots >= 0
-        if found.any():
-            at = np.flatnonzero(found)
-            equal = (self._digests[slots[at]] == digests[at]).all(axis=1)
-            for row in at[~equal].tolist():
-                found[row] = digests[row].tobytes() in self._shadowed
+        """Which digests are in the set, bool[n]. keys: of ``_index_keys``."""
+        found = np.zeros(len(digests), dtype=bool)
+        searching = np.arange(len(digests))
+        place = keys >> self._shift
+        while len(searching):
+            position = self._at[place]
+            taken = np.flatnonzero(position != _NOBODY)
+            searching, place, position = searching[taken], place[taken], position[taken]
+            equal = self._equal(position, digests, searching)
+            found[searching[equal]] = True
+            searching, place = searching[~equal], (place[~equal] + 1) & self._mask
         return found
 
     def add(self, digests: U64, keys: I64) -> None:
-        """Add digests that are absent and distinct."""
-        end = self._size + len(digests)
-        if end > len(self._digests):
-            longer = np.empty((1 << end.bit_length(), _WORDS), dtype=np.uint64)
-            longer[: self._size] = self._digests[: self._size]
+        """Add digests that are absent and distinct; blank ones take a place in the order only."""
+        start, self._size = self._size, self._size + len(digests)
+        if self._size > len(self._digests):
+            longer = np.empty((1 << (self._size - 1).bit_length(), _WORDS), dtype=np.uint64)
+            longer[:start] = self._digests[:start]
             self._digests = longer
-        self._digests[self._size : end] = digests
-        slots = np.arange(self._size, end, dtype=np.int32)
-        self._size = end
-        free = _first_of_keys(keys)
-        free &= self._index.find(keys) < 0
-        if free.all():
-            self._index.insert(keys, slots)
-            return
-        self._index.insert(keys[free], slots[free])
-        self._shadowed.update(digests[row].tobytes() for row in np.flatnonzero(~free).tolist())
+        self._digests[start : self._size] = digests
+        if 2 * self._size > len(self._at):
+            self._clear_places(1 << (2 * self._size - 1).bit_length())
+            for first in range(0, self._size, _REPLACED_AT_ONCE):
+                known = self._digests[first : min(self._size, first + _REPLACED_AT_ONCE)]
+                self._enter(known, _index_keys(known), first)
+        else:
+            self._enter(digests, keys, start)
 
     def since(self, first: int, end: int | None = None) -> U64:
         """Digests from the ``first``-th on (up to the ``end``-th), in order of arrival."""
@@ -107,9 +119,31 @@ class DigestSet:
         event's digest, and keeps its place.
         """
         gone = np.flatnonzero(np.isin(self._digests[: self._size, 0], users))
-        self._shadowed.difference_update(self._digests[row].tobytes() for row in gone.tolist())
         self._digests[gone] = 0
         return gone
+
+    def _equal(self, position: I32, digests: U64, rows: I64) -> Flags:
+        """Whether the digests at ``position`` are those of ``rows``: few have the same user even."""
+        equal: Flags = self._digests[:, 0][position] == digests[:, 0][rows]
+        alike = np.flatnonzero(equal)
+        if len(alike):
+            equal[alike] = (self._digests[position[alike]] == digests[rows[alike]]).all(axis=1)
+        return equal
+
+    def _clear_places(self, count: int) -> None:
+        self._at: I32 = np.full(count, _NOBODY, dtype=np.int32)
+        self._mask = count - 1
+        self._shift = _KEY_BITS - (count.bit_length() - 1)
+
+    def _enter(self, digests: U64, keys: I64, first: int) -> None:
+        """In each round every digest takes its place if that is free; one that is overwritten moves on."""
+        entering = np.flatnonzero(digests.any(axis=1))
+        place, position = keys[entering] >> self._shift, (entering + first).astype(np.int32)
+        while len(position):
+            free = self._at[place] == _NOBODY
+            self._at[place[free]] = position[free]
+            left = self._at[place] != position
+            place, position = (place[left] + 1) & self._mask, position[left]
 
 
 @dataclass(slots=True)
@@ -135,6 +169,11 @@ class DedupHorizon:
 
     def __len__(self) -> int:
         return len(self._current.digests) + len(self._previous.digests)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held."""
+        return self._current.digests.nbytes + self._previous.digests.nbytes
 
     def accept(self, digests: U64, record_ts_ms: I64) -> Flags:
         """Which events to count, bool[n], in the log's order; those are remembered.
@@ -270,15 +309,6 @@ def _row_key(generation: int, first: int) -> bytes:
 def _are_distinct(keys: I64) -> bool:
     ordered = np.sort(keys)
     return not (ordered[1:] == ordered[:-1]).any()
-
-
-def _first_of_keys(keys: I64) -> Flags:
-    """Whether a key is the first of its equals, bool[n]."""
-    if _are_distinct(keys):
-        return np.ones(len(keys), dtype=bool)
-    first = np.zeros(len(keys), dtype=bool)
-    first[np.unique(keys, return_index=True)[1]] = True
-    return first
 
 
 def _first_of_equals(digests: U64, keys: I64) -> Flags:

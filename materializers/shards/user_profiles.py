@@ -29,6 +29,10 @@ USER_PROFILES_TABLE: Final = TableSpec("user_profiles", "[user][tag] -> cohort p
 USER_IDS_TABLE: Final = TableSpec(USER_IDS, "[user][tag] -> user id")
 
 _UNKNOWN: Final = np.uint32(0xFFFFFFFF)
+_GROWTH_MIN: Final = 1024
+_OFFSET_BITS: Final = 47
+"""A source is one number, ``partition << 47 | offset``: 16 bits of partition leave the sign free."""
+_NO_SOURCE: Final = -1
 
 
 class UserProfileRow(msgspec.Struct, frozen=True, array_like=True):
@@ -59,16 +63,25 @@ class ProfileMove:
 
 
 class UserProfiles:
-    """The users of one partition."""
+    """The users of one partition: 12 bytes for each, and 4 for each user of the worker, wherever at home."""
 
     def __init__(self, users: Interner, profiles: Interner) -> None:
         self._users = users
         self._profiles = profiles
-        self._profile_of: U32 = np.full(1024, _UNKNOWN, dtype=np.uint32)
         self._empty = int(profiles.ids([EMPTY_PROFILE])[0])
-        self._sources: dict[int, tuple[int, int]] = {}
+        self._place_of: U32 = np.full(_GROWTH_MIN, _UNKNOWN, dtype=np.uint32)
+        self._profile = np.zeros(_GROWTH_MIN, dtype=np.uint32)
+        self._source: I64 = np.full(_GROWTH_MIN, _NO_SOURCE, dtype=np.int64)
+        self._place_of[Interner.NONE] = 0
+        self._profile[0] = self._empty
+        self._size = 1
         self._changed: set[int] = set()
         self._new: list[int] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held, what waits for a flush left out."""
+        return int(self._place_of.nbytes + self._profile.nbytes + self._source.nbytes)
 
     def load(self, wids: U32, reader: RowReader) -> list[IdCollisionError]:
         """Know the users ``wids``; read those that are new to this process.
@@ -76,8 +89,7 @@ class UserProfiles:
         Returns the users whose EntityId another id already holds in this partition's tables.
         """
         self._reserve()
-        missing = np.unique(wids[self._profile_of[wids] == _UNKNOWN])
-        missing = missing[missing != Interner.NONE]
+        missing = np.unique(wids[self._place_of[wids] == _UNKNOWN])
         if not len(missing):
             return []
         keys = row_keys(self._users.entity_ids[missing], USER_TAG)
@@ -85,12 +97,12 @@ class UserProfiles:
         rows = reader.get_many(USER_PROFILES_TABLE.name, keys)
         collisions = []
         stored: dict[int, UserProfileRow] = {}
-        self._profile_of[missing] = self._empty
+        self._place(missing)
         for wid, known, row in zip(missing.tolist(), ids, rows, strict=True):
             name = self._users.string(wid)
             if known is not None and known != name.encode():
                 collisions.append(IdCollisionError(known.decode(), name))
-                self._profile_of[wid] = _UNKNOWN
+                self._place_of[wid] = _UNKNOWN
                 continue
             if known is None:
                 self._new.append(wid)
@@ -107,8 +119,7 @@ class UserProfiles:
             offsets: i64[n]; a move counts for the events after it.
             moves: in log order, between or after these events.
         """
-        self._profile_of[Interner.NONE] = self._empty
-        stamped: U32 = self._profile_of[users]
+        stamped: U32 = self._profile[self._place_of[users]]
         applied = [move for move in moves if self._is_newer(move)]
         if not applied:
             return stamped
@@ -122,11 +133,9 @@ class UserProfiles:
         """Drop the users' ids and profiles; rows deleted by table."""
         self._reserve()
         gone = set(users.wids.tolist())
-        self._profile_of[users.wids] = _UNKNOWN
+        self._place_of[users.wids] = _UNKNOWN  # their places stay empty: erasures are few
         self._changed -= gone
         self._new = [wid for wid in self._new if wid not in gone]
-        for wid in gone:
-            self._sources.pop(wid, None)
         return erase_rows(USER_IDS_TABLE.name, users.entity_ids, reader, writer) | erase_rows(
             USER_PROFILES_TABLE.name, users.entity_ids, reader, writer
         )
@@ -138,8 +147,9 @@ class UserProfiles:
                 USER_IDS_TABLE.name, row_key(int(eids[wid]), USER_TAG), self._users.string(wid).encode()
             )
         for wid in sorted(self._changed):
-            partition, offset = self._sources[wid]
-            profile = self._profiles.string(int(self._profile_of[wid]))
+            place = self._place_of[wid]
+            partition, offset = _split_source(int(self._source[place]))
+            profile = self._profiles.string(int(self._profile[place]))
             writer.put(
                 USER_PROFILES_TABLE.name,
                 row_key(int(eids[wid]), USER_TAG),
@@ -149,22 +159,25 @@ class UserProfiles:
         self._changed.clear()
 
     def _take_rows(self, stored: dict[int, UserProfileRow]) -> None:
-        profiles = self._profiles.ids([row.profile for row in stored.values()])
-        self._profile_of[list(stored)] = profiles
-        self._sources.update((wid, (row.source_partition, row.source_offset)) for wid, row in stored.items())
+        places = self._place_of[list(stored)]
+        self._profile[places] = self._profiles.ids([row.profile for row in stored.values()])
+        self._source[places] = [
+            _source_of(row.source_partition, row.source_offset) for row in stored.values()
+        ]
 
     def _is_newer(self, move: ProfileMove) -> bool:
         """Also marks the source as seen, so that a copy further on in the same batch is not newer."""
-        wid = int(self._users.ids([move.user])[0])
-        seen = self._sources.get(wid)
-        if seen is not None and seen[0] == move.source_partition and seen[1] >= move.source_offset:
+        place = self._place_of[self._users.ids([move.user])[0]]
+        seen = int(self._source[place])
+        source = _source_of(move.source_partition, move.source_offset)
+        if seen != _NO_SOURCE and seen >> _OFFSET_BITS == move.source_partition and seen >= source:
             return False
-        self._sources[wid] = (move.source_partition, move.source_offset)
+        self._source[place] = source
         return True
 
     def _move(self, move: ProfileMove) -> None:
         wid = int(self._users.ids([move.user])[0])
-        self._profile_of[wid] = self._profiles.ids([move.profile])[0]
+        self._profile[self._place_of[wid]] = self._profiles.ids([move.profile])[0]
         self._changed.add(wid)
 
     def _restamp(self, stamped: U32, users: U32, offsets: I64, moves: Sequence[ProfileMove]) -> None:
@@ -180,9 +193,28 @@ class UserProfiles:
         found = (place >= 0) & (moved[order][place] == users)
         stamped[found] = profiles[order][place[found]]
 
+    def _place(self, wids: U32) -> None:
+        """A place of its own for each, with the empty profile."""
+        end = self._size + len(wids)
+        if end > len(self._profile):
+            more = max(len(self._profile) // 2, end - len(self._profile))
+            self._profile = np.concatenate([self._profile, np.zeros(more, dtype=np.uint32)])
+            self._source = np.concatenate([self._source, np.full(more, _NO_SOURCE, dtype=np.int64)])
+        self._place_of[wids] = np.arange(self._size, end, dtype=np.uint32)
+        self._profile[self._size : end] = self._empty
+        self._size = end
+
     def _reserve(self) -> None:
-        known = len(self._profile_of)
+        known = len(self._place_of)
         if len(self._users) > known:
-            longer = np.full(1 << len(self._users).bit_length(), _UNKNOWN, dtype=np.uint32)
-            longer[:known] = self._profile_of
-            self._profile_of = longer
+            longer = np.full(1 << (len(self._users) - 1).bit_length(), _UNKNOWN, dtype=np.uint32)
+            longer[:known] = self._place_of
+            self._place_of = longer
+
+
+def _source_of(partition: int, offset: int) -> int:
+    return partition << _OFFSET_BITS | offset
+
+
+def _split_source(source: int) -> tuple[int, int]:
+    return source >> _OFFSET_BITS, source & ((1 << _OFFSET_BITS) - 1)

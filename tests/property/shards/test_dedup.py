@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,3 +107,30 @@ def test_two_digests_with_one_index_key_are_told_apart(monkeypatch) -> None:  # 
     digests = digests_of(numbers, numbers, numbers, np.zeros(4, dtype=np.int64))
     assert horizon.accept(digests, np.full(4, 5_000)).tolist() == [True, True, False, True]
     assert horizon.accept(digests, np.full(4, 5_000)).tolist() == [False] * 4
+
+
+def test_alike_index_keys_and_blanked_digests_survive_growth_and_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("materializers.shards.dedup._index_keys", lambda digests: _few_keys(digests[:, 1]))
+    chance = np.random.default_rng(3)
+    horizon, rows = DedupHorizon(1_000_000), MemoryRows()
+    seen: set[tuple[int, int]] = set()
+    for turn in range(12):
+        users, items = (chance.integers(1, bound, 600).astype(np.uint64) for bound in (40, 400))
+        expected = []
+        for pair in zip(users.tolist(), items.tolist(), strict=True):
+            expected.append(pair not in seen)
+            seen.add(pair)
+        digests = digests_of(users, items, np.ones(600, dtype=np.uint64), np.zeros(600, dtype=np.int64))
+        assert horizon.accept(digests, np.full(600, 5_000_000)).tolist() == expected
+        horizon.flush(writer := MemoryWriter(rows))
+        writer.commit()
+        horizon.forget(np.array([turn + 1], dtype=np.uint64))
+        seen = {(user, item) for user, item in seen if user != turn + 1}
+        if turn % 4 == 3:
+            horizon = _restarted(horizon, rows, 1_000_000, 1 << 20)
+
+
+def _few_keys(items: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    return ((items % np.uint64(50)) << np.uint64(57)).astype(np.int64)
