@@ -23,8 +23,8 @@ from benchmarks.site import publish_records
 from benchmarks.traffic import Traffic
 from schemas.default import default_schema
 from streams.producer import Producer
-from tidal.calls import RefusedError
 from tidal.client import Client
+from tidal.client_errors import RefusedError
 from tidal.endpoints import Endpoints
 from tidal.site_process import SiteProcess
 from tidal.visibility import NOT_YET, wait_visible

@@ -29,8 +29,8 @@ from schemas.records.columns import EventColumns
 from schemas.weights import WEIGHT_SCALE
 from streams.positions import Positions
 from streams.producer import Producer
-from tidal.calls import RefusedError
 from tidal.client import Client
+from tidal.client_errors import RefusedError
 from tidal.endpoints import Endpoints
 from tidal.site_process import SiteProcess
 from tidal.visibility import NOT_YET

@@ -24,34 +24,50 @@ if TYPE_CHECKING:
     from streams.positions import Position, Positions
     from streams.producer import Producer
     from streams.producer_async import AsyncProducer
-    from tidal.calls import ClientError, RefusedError, ServerUnreachableError
     from tidal.client import Client
     from tidal.client_async import AsyncClient
+    from tidal.client_errors import (
+        AccessDeniedError,
+        ClientError,
+        InvalidRequestError,
+        NotFoundError,
+        NotNowError,
+        RefusedError,
+        ServerUnreachableError,
+    )
 
 _HOME = {
+    "AccessDeniedError": "tidal.client_errors",
     "AsyncClient": "tidal.client_async",
     "AsyncProducer": "streams.producer_async",
     "Client": "tidal.client",
-    "ClientError": "tidal.calls",
+    "ClientError": "tidal.client_errors",
+    "InvalidRequestError": "tidal.client_errors",
+    "NotFoundError": "tidal.client_errors",
+    "NotNowError": "tidal.client_errors",
     "Position": "streams.positions",
     "Positions": "streams.positions",
     "Producer": "streams.producer",
     "RecordError": "schemas.errors",
-    "RefusedError": "tidal.calls",
+    "RefusedError": "tidal.client_errors",
     "Schema": "schemas.model",
     "SchemaBuilder": "schemas.builder",
     "SchemaError": "schemas.errors",
-    "ServerUnreachableError": "tidal.calls",
+    "ServerUnreachableError": "tidal.client_errors",
     "TidalError": "schemas.errors",
     "default_schema": "schemas.default",
     "load_schema": "schemas.loading",
 }
 
 __all__ = [
+    "AccessDeniedError",
     "AsyncClient",
     "AsyncProducer",
     "Client",
     "ClientError",
+    "InvalidRequestError",
+    "NotFoundError",
+    "NotNowError",
     "Position",
     "Positions",
     "Producer",

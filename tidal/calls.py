@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -16,7 +16,9 @@ from queryd.http.shapes import (
     BatchWritten,
     Cohorts,
     CohortSize,
+    Erasure,
     FieldProblem,
+    Liveness,
     ProblemDocument,
     Readiness,
     Relationship,
@@ -25,47 +27,36 @@ from queryd.http.shapes import (
     SimilarUsers,
     Status,
     TwoHops,
+    UserDeleted,
     UserPreference,
     UserRelationships,
     UserState,
     Written,
 )
 from queryd.reply import Ledger, QueryReply
-from schemas.errors import TidalError
+from streams.positions import Position, Positions
+from tidal.client_errors import ClientError, refused
 
 T = TypeVar("T")
 Kind = Literal["item", "user", "creator"]
 Record = Mapping[str, Any]
 Event = Mapping[str, Any]
 
+
+class HasPosition(Protocol):
+    """The answer of a write."""
+
+    @property
+    def position(self) -> str: ...
+
+
+After: TypeAlias = str | Position | Positions | HasPosition
+"""A write that a read must reflect: what the write answered, its position, or the position's token."""
+Parameter: TypeAlias = str | int | bool | Sequence[str]
+
 DEFAULT_URL = "http://127.0.0.1:8080"
 TIMEOUT_S = 10.0
 _JSON = "application/json"
-
-
-class ClientError(TidalError):
-    """Base of everything that a client raises."""
-
-
-class ServerUnreachableError(ClientError):
-    """Nothing answered at the address, or it stopped answering."""
-
-
-class RefusedError(ClientError):
-    """The server answered with a problem document."""
-
-    def __init__(self, problem: ProblemDocument, retry_after_s: float | None = None) -> None:
-        super().__init__(f"{problem.status} {problem.title}: {problem.detail}")
-        self.problem = problem
-        self.retry_after_s = retry_after_s
-
-
-def unreachable(url: str, error: BaseException) -> ServerUnreachableError:
-    """Nothing answers at `url`, because of `error`."""
-    why = str(error) or type(error).__name__
-    return ServerUnreachableError(
-        f"no answer from queryd at {url}: {why}; is it running? `tidal up` starts one"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +89,15 @@ class Call(Generic[T]):
     def result(self, status: int, body: bytes, retry_after: str | None = None) -> T:
         """The reply as its type. Raises RefusedError for a problem document, else ClientError."""
         if 200 <= status < 300 or status in self.also:
+            if self.reply is str:
+                return cast("T", body.decode())
             try:
                 return msgspec.json.decode(body, type=self.reply)
             except msgspec.DecodeError as error:
                 raise ClientError(
                     f"{self.method} {self.path}: the reply is not as expected: {error}"
                 ) from error
-        raise RefusedError(_problem(status, body), _seconds(retry_after))
+        raise refused(_problem(status, body), _seconds(retry_after))
 
 
 def headers(key: str | None, *, with_body: bool) -> dict[str, str]:
@@ -132,14 +125,24 @@ def patch(kind: Kind, id: str, changes: Record) -> Call[Written]:
     return Call("PATCH", _entity(kind, id), Written, body=changes)
 
 
-def get(kind: Kind, id: str) -> Call[dict[str, Any]]:
+def get(kind: Kind, id: str, after: After | None) -> Call[dict[str, Any]]:
     """GET of an entity record."""
-    return Call("GET", _entity(kind, id), dict[str, Any])
+    return Call("GET", _entity(kind, id), dict[str, Any], _after(after))
 
 
 def delete(kind: Kind, id: str) -> Call[Written]:
     """DELETE of an entity."""
     return Call("DELETE", _entity(kind, id), Written)
+
+
+def erase_user(id: str) -> Call[UserDeleted]:
+    """DELETE of a user."""
+    return Call("DELETE", _entity("user", id), UserDeleted)
+
+
+def erasure(name: str) -> Call[Erasure]:
+    """GET of what became of the deletion of a user."""
+    return Call("GET", f"/v1/erasures/{_part(name)}", Erasure)
 
 
 def put_many(kind: Kind, records: Sequence[Record]) -> Call[BatchWritten]:
@@ -157,62 +160,94 @@ def unrelate(type: str, source: str, target: str) -> Call[Written]:
     return Call("DELETE", _edge(type, source, target), Written)
 
 
-def relationships(type: str, id: str, direction: str, limit: int, order: str) -> Call[Relationships]:
+def relationships(
+    type: str, id: str, direction: str, limit: int, order: str, after: After | None
+) -> Call[Relationships]:
     """GET of edges."""
     path = f"/v1/relationships/{_part(type)}/{_part(id)}"
-    return Call("GET", path, Relationships, {"direction": direction, "limit": limit, "order": order})
+    parameters = {"direction": direction, "limit": limit, "order": order, **_after(after)}
+    return Call("GET", path, Relationships, parameters)
 
 
-def relationship(type: str, source: str, target: str) -> Call[Relationship]:
+def relationship(type: str, source: str, target: str, after: After | None) -> Call[Relationship]:
     """GET of one edge."""
-    return Call("GET", _edge(type, source, target), Relationship)
+    return Call("GET", _edge(type, source, target), Relationship, _after(after))
 
 
-def two_hops(user: str, type: str, fan_out: int, limit: int) -> Call[TwoHops]:
+def two_hops(user: str, type: str, fan_out: int, limit: int, after: After | None) -> Call[TwoHops]:
     """GET of whom those that a user has edges to have edges to."""
-    parameters = {"type": type, "fan_out": fan_out, "limit": limit}
+    parameters = {"type": type, "fan_out": fan_out, "limit": limit, **_after(after)}
     return Call("GET", f"{_entity('user', user)}/two-hop", TwoHops, parameters)
 
 
-def similar_users(user: str, state: str | None, limit: int) -> Call[SimilarUsers]:
+def similar_users(user: str, state: str | None, limit: int, after: After | None) -> Call[SimilarUsers]:
     """GET of users who share items."""
-    return Call("GET", f"{_entity('user', user)}/similar", SimilarUsers, {"state": state, "limit": limit})
+    parameters = {"state": state, "limit": limit, **_after(after)}
+    return Call("GET", f"{_entity('user', user)}/similar", SimilarUsers, parameters)
 
 
-def query(text_or_form: str | Mapping[str, Any]) -> Call[QueryReply]:
+def query(text_or_form: str | Mapping[str, Any], after: After | None) -> Call[QueryReply]:
     """POST /v1/query."""
-    body = {"query": text_or_form} if isinstance(text_or_form, str) else text_or_form
+    body: dict[str, Any]
+    if isinstance(text_or_form, str):
+        clause = "" if after is None else f' AFTER "{_token(after)}"'
+        body = {"query": text_or_form + clause}
+    else:
+        body = {**text_or_form, **_after(after)}
     return Call("POST", "/v1/query", QueryReply, body=body)
 
 
+def retrieve(parameters: Mapping[str, Parameter | None], after: After | None) -> Call[QueryReply]:
+    """GET /v1/retrieve."""
+    return Call("GET", "/v1/retrieve", QueryReply, {**parameters, **_after(after)})
+
+
+def search(text: str, parameters: Mapping[str, Parameter | None], after: After | None) -> Call[QueryReply]:
+    """GET /v1/search."""
+    return Call("GET", "/v1/search", QueryReply, {"query": text, **parameters, **_after(after)})
+
+
 def ledger(
-    kind: Kind, id: str, signal: str, window: str | None, at: int | None, cohort: str | None
+    kind: Kind,
+    id: str,
+    signal: str,
+    window: str | None,
+    at: int | None,
+    cohort: str | None,
+    after: After | None,
 ) -> Call[Ledger]:
     """GET of one signal's ledger."""
-    parameters = {"signal": signal, "window": window, "at": at, "cohort": cohort}
+    parameters = {"signal": signal, "window": window, "at": at, "cohort": cohort, **_after(after)}
     return Call("GET", f"{_entity(kind, id)}/signals", Ledger, parameters)
 
 
-def ledgers(kind: Kind, id: str, at: int | None, cohort: str | None) -> Call[dict[str, Ledger]]:
+def ledgers(
+    kind: Kind, id: str, window: str | None, at: int | None, cohort: str | None, after: After | None
+) -> Call[dict[str, Ledger]]:
     """GET of all ledgers of an entity, by signal."""
-    return Call("GET", f"{_entity(kind, id)}/signals", dict[str, Ledger], {"at": at, "cohort": cohort})
+    parameters = {"window": window, "at": at, "cohort": cohort, **_after(after)}
+    return Call("GET", f"{_entity(kind, id)}/signals", dict[str, Ledger], parameters)
 
 
-def user_state(user: str, state: str | None, limit: int | None, cursor: str | None) -> Call[UserState]:
+def user_state(
+    user: str, state: str | None, limit: int | None, cursor: str | None, after: After | None
+) -> Call[UserState]:
     """GET of a user's states."""
-    return Call(
-        "GET", f"{_entity('user', user)}/state", UserState, {"state": state, "limit": limit, "cursor": cursor}
-    )
+    parameters = {"state": state, "limit": limit, "cursor": cursor, **_after(after)}
+    return Call("GET", f"{_entity('user', user)}/state", UserState, parameters)
 
 
-def user_relationships(user: str, limit: int | None) -> Call[UserRelationships]:
+def user_relationships(
+    user: str, type: str | None, limit: int | None, after: After | None
+) -> Call[UserRelationships]:
     """GET of a user's edges."""
-    return Call("GET", f"{_entity('user', user)}/relationships", UserRelationships, {"limit": limit})
+    parameters = {"type": type, "limit": limit, **_after(after)}
+    return Call("GET", f"{_entity('user', user)}/relationships", UserRelationships, parameters)
 
 
-def user_preference(user: str) -> Call[UserPreference]:
+def user_preference(user: str, after: After | None) -> Call[UserPreference]:
     """GET of a user's preference vectors."""
-    return Call("GET", f"{_entity('user', user)}/preference", UserPreference)
+    return Call("GET", f"{_entity('user', user)}/preference", UserPreference, _after(after))
 
 
 def cohorts() -> Call[Cohorts]:
@@ -240,6 +275,31 @@ def readiness() -> Call[Readiness]:
     return Call("GET", "/readyz", Readiness, also=(503,))
 
 
+def liveness() -> Call[Liveness]:
+    """GET /livez."""
+    return Call("GET", "/livez", Liveness)
+
+
+def metrics() -> Call[str]:
+    """GET /metrics."""
+    return Call("GET", "/metrics", str)
+
+
+def openapi() -> Call[dict[str, Any]]:
+    """GET /openapi.json."""
+    return Call("GET", "/openapi.json", dict[str, Any])
+
+
+def _after(after: After | None) -> dict[str, str]:
+    return {} if after is None else {"after": _token(after)}
+
+
+def _token(after: After) -> str:
+    if isinstance(after, str):
+        return after
+    return after.encode() if isinstance(after, Position | Positions) else after.position
+
+
 def _part(text: str) -> str:
     return quote(text, safe="")
 
@@ -255,6 +315,8 @@ def _edge(type: str, source: str, target: str) -> str:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
     return str(value)
 
 

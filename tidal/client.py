@@ -1,4 +1,51 @@
-"""The blocking client of queryd's HTTP surface; `tidal.client_async` is the same for asyncio."""
+"""The blocking client of queryd's HTTP surface; `tidal.client_async` is the same for asyncio.
+
+    >>> from tidal import Client, NotFoundError
+    >>> client = Client(URL)
+
+Records of entities, whole or in parts. Every write answers a position, and every read takes the answer of a
+write as `after=`: it waits until it can reflect it.
+
+    >>> written = client.put("item", "piano-1", {"title": "Piano: the first hour", "creator": "ada"})
+    >>> client.get("item", "piano-1", after=written)["title"]
+    'Piano: the first hour'
+    >>> patched = client.patch("item", "piano-1", {"category": "music"})
+    >>> client.put_many("user", [{"id": "lena", "locale": "US", "age": 21}, {"id": 7}]).rejected[0].path
+    '$.id'
+
+Signals, and what they amount to.
+
+    >>> liked = client.publish({"kind": "like", "item": "piano-1", "user": "lena"})
+    >>> client.user_state("lena", "liked", after=liked).states["liked"].items
+    ['piano-1']
+    >>> client.ledger("item", "piano-1", "like", after=liked).windows["24h"].count
+    1
+    >>> [result.id for result in client.query("RETRIEVE items USING PROFILE trending SIGNAL like").results]
+    ['piano-1']
+    >>> client.retrieve(using_profile="trending", signal="like", limit=1).results[0].rank
+    1
+
+Edges.
+
+    >>> edge = client.relate("follows", "lena", "ada")
+    >>> client.relationships("follows", "ada", "in", limit=0, after=edge).total
+    1
+
+Errors have the fields of the problem document.
+
+    >>> try:
+    ...     client.get("item", "none")
+    ... except NotFoundError as error:
+    ...     print(error.status, error.code, error.detail)
+    404 not_found there is no item 'none'
+
+A user can be erased, and the report be read.
+
+    >>> gone = client.erase_user("lena")
+    >>> client.erasure(gone.erasure).state in ("pending", "erased", "done")
+    True
+    >>> client.close()
+"""
 
 from __future__ import annotations
 
@@ -14,6 +61,8 @@ from queryd.http.shapes import (
     BatchWritten,
     Cohorts,
     CohortSize,
+    Erasure,
+    Liveness,
     Readiness,
     Relationship,
     Relationships,
@@ -21,6 +70,7 @@ from queryd.http.shapes import (
     SimilarUsers,
     Status,
     TwoHops,
+    UserDeleted,
     UserPreference,
     UserRelationships,
     UserState,
@@ -28,7 +78,8 @@ from queryd.http.shapes import (
 )
 from queryd.reply import Ledger, QueryReply
 from tidal import calls
-from tidal.calls import DEFAULT_URL, TIMEOUT_S, Call, ClientError, Event, Kind, Record, unreachable
+from tidal.calls import DEFAULT_URL, TIMEOUT_S, After, Call, Event, Kind, Parameter, Record
+from tidal.client_errors import RETRIES, ClientError, Retries, unreachable
 
 T = TypeVar("T")
 
@@ -40,13 +91,22 @@ the closing may not be sent twice."""
 class Client:
     """Blocking client over one kept-alive connection; not for use by several threads at once.
 
-    Methods raise RefusedError when the server answers with a problem document, ServerUnreachableError when it
-    does not answer.
+    Methods raise RefusedError (of the class of its status) when the server answers with a problem document,
+    ServerUnreachableError when it does not answer within `timeout_s`. What can be repeated without harm is
+    tried up to `retries` times more when the server says "not now" or cannot be reached.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, key: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        key: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        retries: int = RETRIES,
+    ) -> None:
         self.url = url.rstrip("/")
         self._key = key
+        self._timeout_s = timeout_s
+        self._retries = retries
         self._prefix = urlsplit(self.url).path
         self._connection = _connection(self.url, timeout_s)
         self._used_at = time.monotonic()
@@ -64,7 +124,7 @@ class Client:
         self._connection.close()
 
     def publish(self, events: Event | Sequence[Event]) -> SignalsAccepted:
-        """Publishes one event or a sequence; returns when the log has them on disk."""
+        """Publishes one event or a sequence; returns when the log has them on disk. Never sent twice."""
         return self._send(calls.publish(events))
 
     def put(self, kind: Kind, id: str, record: Record) -> Written:
@@ -75,16 +135,24 @@ class Client:
         """Merges changes into a record (RFC 7396)."""
         return self._send(calls.patch(kind, id, changes))
 
-    def get(self, kind: Kind, id: str) -> dict[str, Any]:
-        """The current record."""
-        return self._send(calls.get(kind, id))
+    def get(self, kind: Kind, id: str, *, after: After | None = None) -> dict[str, Any]:
+        """The current record; NotFoundError when there is none."""
+        return self._send(calls.get(kind, id, after))
 
     def delete(self, kind: Kind, id: str) -> Written:
         """Deletes an entity."""
         return self._send(calls.delete(kind, id))
 
+    def erase_user(self, id: str) -> UserDeleted:
+        """Deletes a user; `erasure(reply.erasure)` tells what became of it."""
+        return self._send(calls.erase_user(id))
+
+    def erasure(self, name: str) -> Erasure:
+        """What became of the deletion of a user."""
+        return self._send(calls.erasure(name))
+
     def put_many(self, kind: Kind, records: Sequence[Record]) -> BatchWritten:
-        """Writes records, each with its `id`."""
+        """Writes records, each with its `id`: the good ones, whatever the others are."""
         return self._send(calls.put_many(kind, records))
 
     def relate(self, type: str, source: str, target: str, weight: float = 1.0) -> Written:
@@ -96,26 +164,47 @@ class Client:
         return self._send(calls.unrelate(type, source, target))
 
     def relationships(
-        self, type: str, id: str, direction: str = "out", limit: int = 100, order: str = "weight"
+        self,
+        type: str,
+        id: str,
+        direction: str = "out",
+        limit: int = 100,
+        order: str = "weight",
+        *,
+        after: After | None = None,
     ) -> Relationships:
         """Edges of one type out of (or into) an entity, by weight or `newest`; `limit=0`: their number."""
-        return self._send(calls.relationships(type, id, direction, limit, order))
+        return self._send(calls.relationships(type, id, direction, limit, order, after))
 
-    def relationship(self, type: str, source: str, target: str) -> Relationship:
-        """One edge; RefusedError with status 404 when there is none."""
-        return self._send(calls.relationship(type, source, target))
+    def relationship(
+        self, type: str, source: str, target: str, *, after: After | None = None
+    ) -> Relationship:
+        """One edge; NotFoundError when there is none."""
+        return self._send(calls.relationship(type, source, target, after))
 
-    def two_hops(self, user: str, type: str, fan_out: int = 50, limit: int = 100) -> TwoHops:
+    def two_hops(
+        self, user: str, type: str, fan_out: int = 50, limit: int = 100, *, after: After | None = None
+    ) -> TwoHops:
         """Whom those that the user has edges of a type to have such edges to, heaviest first."""
-        return self._send(calls.two_hops(user, type, fan_out, limit))
+        return self._send(calls.two_hops(user, type, fan_out, limit, after))
 
-    def similar_users(self, user: str, state: str | None = None, limit: int = 20) -> SimilarUsers:
+    def similar_users(
+        self, user: str, state: str | None = None, limit: int = 20, *, after: After | None = None
+    ) -> SimilarUsers:
         """Users who share items in a state that the schema lists under `co_engagement`."""
-        return self._send(calls.similar_users(user, state, limit))
+        return self._send(calls.similar_users(user, state, limit, after))
 
-    def query(self, query: str | Mapping[str, Any]) -> QueryReply:
+    def query(self, query: str | Mapping[str, Any], *, after: After | None = None) -> QueryReply:
         """A ranked page, for query text or its JSON form."""
-        return self._send(calls.query(query))
+        return self._send(calls.query(query, after))
+
+    def retrieve(self, *, after: After | None = None, **parameters: Parameter | None) -> QueryReply:
+        """A ranked page by the parameters of `GET /v1/retrieve`, such as `using_profile="trending"`."""
+        return self._send(calls.retrieve(parameters, after))
+
+    def search(self, query: str, *, after: After | None = None, **parameters: Parameter | None) -> QueryReply:
+        """What a text finds, by the parameters of `GET /v1/search`."""
+        return self._send(calls.search(query, parameters, after))
 
     def ledger(
         self,
@@ -126,29 +215,50 @@ class Client:
         window: str | None = None,
         at: int | None = None,
         cohort: str | None = None,
+        after: After | None = None,
     ) -> Ledger:
-        """What one signal has amounted to for an entity."""
-        return self._send(calls.ledger(kind, id, signal, window, at, cohort))
+        """What one signal has amounted to for an item or creator, now or at `at` (ms since the epoch)."""
+        return self._send(calls.ledger(kind, id, signal, window, at, cohort, after))
 
     def ledgers(
-        self, kind: Kind, id: str, *, at: int | None = None, cohort: str | None = None
+        self,
+        kind: Kind,
+        id: str,
+        *,
+        window: str | None = None,
+        at: int | None = None,
+        cohort: str | None = None,
+        after: After | None = None,
     ) -> dict[str, Ledger]:
         """Ledgers of all signals, by name."""
-        return self._send(calls.ledgers(kind, id, at, cohort))
+        return self._send(calls.ledgers(kind, id, window, at, cohort, after))
 
     def user_state(
-        self, user: str, state: str | None = None, limit: int | None = None, cursor: str | None = None
+        self,
+        user: str,
+        state: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        *,
+        after: After | None = None,
     ) -> UserState:
-        """Items that a user has seen, liked, saved, …"""
-        return self._send(calls.user_state(user, state, limit, cursor))
+        """Items that a user has seen, liked, saved, …; with `state`, `cursor` leads from page to page."""
+        return self._send(calls.user_state(user, state, limit, cursor, after))
 
-    def user_relationships(self, user: str, limit: int | None = None) -> UserRelationships:
-        """Edges out of a user."""
-        return self._send(calls.user_relationships(user, limit))
+    def user_relationships(
+        self,
+        user: str,
+        type: str | None = None,
+        limit: int | None = None,
+        *,
+        after: After | None = None,
+    ) -> UserRelationships:
+        """Edges out of a user, of one type or of all, heaviest first."""
+        return self._send(calls.user_relationships(user, type, limit, after))
 
-    def user_preference(self, user: str) -> UserPreference:
+    def user_preference(self, user: str, *, after: After | None = None) -> UserPreference:
         """A user's preference vectors."""
-        return self._send(calls.user_preference(user))
+        return self._send(calls.user_preference(user, after))
 
     def cohorts(self) -> Cohorts:
         """Declared cohorts, segments and dimensions."""
@@ -170,22 +280,28 @@ class Client:
         """Whether it serves, and if not, why not yet."""
         return self._send(calls.readiness())
 
+    def liveness(self) -> Liveness:
+        """Whether the process answers."""
+        return self._send(calls.liveness())
+
+    def metrics(self) -> str:
+        """Prometheus' text format."""
+        return self._send(calls.metrics())
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 document of the daemon."""
+        return self._send(calls.openapi())
+
     def _send(self, call: Call[T]) -> T:
-        try:
-            return self._exchange(call)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
-            # An idle connection that the server has closed shows itself only at its next use.
-            self._connection.close()
-            if not call.repeatable:
-                raise unreachable(self.url, error) from error
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            raise unreachable(self.url, error) from error
-        try:
-            return self._exchange(call)
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            raise unreachable(self.url, error) from error
+        retries = Retries(call.repeatable, self._retries, self._timeout_s)
+        while True:
+            try:
+                return self._exchange(call)
+            except ClientError as error:
+                pause_s = retries.pause_s(error)
+                if pause_s is None:
+                    raise
+            time.sleep(pause_s)
 
     def _exchange(self, call: Call[T]) -> T:
         if time.monotonic() - self._used_at > IDLE_MAX_S:
@@ -193,9 +309,13 @@ class Client:
         self._used_at = time.monotonic()
         payload = call.payload
         headers = calls.headers(self._key, with_body=payload is not None)
-        self._connection.request(call.method, self._prefix + call.target, body=payload, headers=headers)
-        response = self._connection.getresponse()
-        return call.result(response.status, response.read(), response.getheader("Retry-After"))
+        try:
+            self._connection.request(call.method, self._prefix + call.target, body=payload, headers=headers)
+            response = self._connection.getresponse()
+            return call.result(response.status, response.read(), response.getheader("Retry-After"))
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise unreachable(self.url, error) from error
 
 
 def _connection(url: str, timeout_s: float) -> http.client.HTTPConnection:

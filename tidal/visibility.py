@@ -9,8 +9,8 @@ from typing import Final
 
 from schemas.errors import TidalError
 from streams.positions import Position, Positions
-from tidal.calls import RefusedError
 from tidal.client import Client
+from tidal.client_errors import RefusedError
 
 RETRY_S: Final = 0.05
 

@@ -9,13 +9,18 @@ from typing import Any
 
 import msgspec
 
+from queryd.http.examples import ENTITIES, PARAMETERS, PATHS, PROBLEM, REPLIES
 from queryd.http.problems import PROBLEM_CONTENT_TYPE
 from queryd.http.route import Parameter, Role, Route
 from queryd.http.shapes import ProblemDocument
 
 _TEMPLATE = re.compile(r"\{(\w+)\}")
 _JSON_TYPES = {str: "string", int: "integer", bool: "boolean"}
-_ALWAYS_POSSIBLE = (500,)
+_ABOUT = (
+    "Signals and records in, ranked pages out. Every write answers a position; a read with `after=POSITION` "
+    "reflects it. Errors are RFC 9457 problem documents: what, where, which value, what to do."
+)
+_ALWAYS_POSSIBLE = (400, 500)
 
 
 def openapi_document(routes: Iterable[Route], version: str) -> dict[str, Any]:
@@ -32,7 +37,7 @@ def openapi_document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         "info": {
             "title": "Tidal queryd",
             "version": version,
-            "description": "Signals and records in, ranked pages out. Errors are RFC 9457 problem documents.",
+            "description": _ABOUT,
         },
         "paths": paths,
         "components": {
@@ -102,9 +107,18 @@ def _with_example(content: dict[str, Any], example: Any) -> dict[str, Any]:
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, **_part_of_path(route, name)}
         for name in _TEMPLATE.findall(route.path)
     ]
+
+
+def _part_of_path(route: Route, name: str) -> dict[str, Any]:
+    plural = route.path.split("/")[2]
+    if name in PATHS:
+        doc, example = PATHS[name]
+    else:
+        doc, example = f"id of the {plural[:-1]}", ENTITIES[plural]["id"]
+    return {"description": doc, "schema": {"type": "string"}, "example": example}
 
 
 def _query_parameter(parameter: Parameter) -> dict[str, Any]:
@@ -121,6 +135,7 @@ def _query_parameter(parameter: Parameter) -> dict[str, Any]:
         "required": parameter.required,
         "description": parameter.doc,
         "schema": schema,
+        "example": PARAMETERS[parameter.name],
     }
     if parameter.many:
         described |= {"schema": {"type": "array", "items": schema}, "style": "form", "explode": False}
@@ -130,7 +145,8 @@ def _query_parameter(parameter: Parameter) -> dict[str, Any]:
 def _responses(route: Route, schema_of: _Schemas) -> dict[str, Any]:
     good: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
     if route.reply is not None:
-        good["content"] = {route.reply_media: {"schema": schema_of.of(route.reply)}}
+        content = {"schema": schema_of.of(route.reply)}
+        good["content"] = {route.reply_media: _with_example(content, REPLIES.get(route.operation_id))}
     elif route.reply_media != "application/json":
         good["content"] = {route.reply_media: {"schema": {"type": "string"}}}
     responses = {str(route.status): good}
@@ -144,10 +160,10 @@ def _responses(route: Route, schema_of: _Schemas) -> dict[str, Any]:
     ):
         responses[str(status)] = {
             "description": HTTPStatus(status).phrase,
-            "content": {PROBLEM_CONTENT_TYPE: {"schema": schema_of.of(ProblemDocument)}},
+            "content": {PROBLEM_CONTENT_TYPE: {"schema": schema_of.of(ProblemDocument), "example": PROBLEM}},
         }
     return responses
 
 
 def _access_problems(route: Route) -> tuple[int, ...]:
-    return () if route.role is Role.OPEN else (401, 403, 429)
+    return () if route.role is Role.OPEN else (401, 403, 429, 503)

@@ -40,6 +40,10 @@ class Parameter:
     high: int | None = None
 
 
+AFTER = Parameter("after", "position token of a write that the answer must reflect; waits for it, else 504")
+"""On every read of tables: read your writes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """A request body: its type for each media type, with an example for each where one helps."""

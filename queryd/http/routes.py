@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from queryd.http.examples import ENTITIES
 from queryd.http.handlers import (
     cohorts,
     erasures,
@@ -18,7 +19,7 @@ from queryd.http.handlers import (
 )
 from queryd.http.handlers.entities import EntityRoutes
 from queryd.http.problems import PROBLEM_CONTENT_TYPE
-from queryd.http.route import Body, Handler, Method, Role, Route
+from queryd.http.route import AFTER, Body, Handler, Method, Role, Route
 from queryd.http.shapes import (
     BatchWritten,
     Cohorts,
@@ -50,21 +51,17 @@ EVENT_OR_EVENTS = (SignalEvent, list[SignalEvent])
 QUERY_BODY = (QueryRequest, dict[str, Any])
 LEDGER_OR_LEDGERS = (Ledger, dict[str, Ledger])
 
+_TABLE_PROBLEMS = (400, 404, 503, 504)
 _QUERY_PROBLEMS = (400, 404, 413, 422, 503, 504)
 _EVENT_EXAMPLE = {"kind": "like", "item": "item_I", "user": "user_U", "weight": 1.0, "ts": 1763600000000}
 _QUERY_EXAMPLE = "RETRIEVE items USING PROFILE trending COHORT locale:US, age:18-24 WINDOW 24h LIMIT 25"
-_ENTITY_EXAMPLES: dict[str, Any] = {
-    "items": {"id": "item_I", "creator": "creator_C", "title": "Piano for beginners", "tags": ["piano"]},
-    "users": {"id": "user_U", "locale": "US", "age": 21},
-    "creators": {"id": "creator_C", "name": "Clara"},
-}
 
 
 def all_routes() -> tuple[Route, ...]:
     """The table."""
     return (
         *_signal_routes(),
-        *(route for plural in _ENTITY_EXAMPLES for route in _entity_routes(plural)),
+        *(route for plural in ENTITIES for route in _entity_routes(plural)),
         *_erasure_routes(),
         *_relationship_routes(),
         *_query_routes(),
@@ -108,7 +105,7 @@ def _entity_routes(plural: str) -> Iterator[Route]:
     kind = handlers.kind
     name = kind.capitalize()
     path = f"/v1/{plural}/{{id}}"
-    example = _ENTITY_EXAMPLES[plural]
+    example = ENTITIES[plural]
     record = {"body": Body({JSON: dict[str, Any]}, {JSON: example}), "reply": Written}
     records = {"body": Body({JSON: list[dict[str, Any]]}, {JSON: [example]}), "reply": BatchWritten}
     merge = f"Merge into the record of the {kind} (JSON merge patch)."
@@ -116,9 +113,8 @@ def _entity_routes(plural: str) -> Iterator[Route]:
     faults = (400, 404, 413, 422, 503)
     yield _write("PUT", path, handlers.put, f"put{name}", plural, f"Write the whole {kind} record.", **record)
     yield _write("PATCH", path, handlers.patch, f"patch{name}", plural, merge, problems=faults, **record)
-    yield _read(
-        path, handlers.get, f"get{name}", plural, f"The {kind} record.", reply=dict[str, Any], problems=(404,)
-    )
+    reply = {"parameters": (AFTER,), "reply": dict[str, Any], "problems": _TABLE_PROBLEMS}
+    yield _read(path, handlers.get, f"get{name}", plural, f"The {kind} record.", **reply)
     deleted = UserDeleted if kind == "user" else Written
     yield _write(
         "DELETE", path, handlers.delete, f"delete{name}", plural, f"Delete the {kind}.", reply=deleted
@@ -160,8 +156,9 @@ def _relationship_routes() -> Iterator[Route]:
         "getRelationship",
         tag,
         "One edge, its weight as decayed to now.",
+        parameters=(AFTER,),
         reply=Relationship,
-        problems=(400, 404),
+        problems=_TABLE_PROBLEMS,
     )
     yield _read(
         "/v1/relationships/{type}/{from}",
@@ -169,9 +166,9 @@ def _relationship_routes() -> Iterator[Route]:
         "listRelationships",
         tag,
         "Edges of one type out of or into an entity, heaviest or newest first, and how many there are.",
-        parameters=relationships.LIST_PARAMETERS,
+        parameters=(*relationships.LIST_PARAMETERS, AFTER),
         reply=Relationships,
-        problems=(400, 404),
+        problems=_TABLE_PROBLEMS,
     )
 
 
@@ -224,9 +221,9 @@ def _ledger_routes() -> Iterator[Route]:
             f"get{plural[:-1].capitalize()}Signals",
             plural,
             "Ledger: counts, sums, velocities and decayed scores; by signal name without `signal`.",
-            parameters=ledgers.LEDGER_PARAMETERS,
+            parameters=(*ledgers.LEDGER_PARAMETERS, AFTER),
             reply=LEDGER_OR_LEDGERS,
-            problems=(400, 404),
+            problems=_TABLE_PROBLEMS,
         )
 
 
@@ -237,9 +234,9 @@ def _user_routes() -> Iterator[Route]:
         "getUserState",
         "users",
         "Items seen, liked, saved, …",
-        parameters=users.STATE_PARAMETERS,
+        parameters=(*users.STATE_PARAMETERS, AFTER),
         reply=UserState,
-        problems=(400, 404),
+        problems=_TABLE_PROBLEMS,
     )
     yield _read(
         "/v1/users/{id}/relationships",
@@ -247,9 +244,9 @@ def _user_routes() -> Iterator[Route]:
         "getUserRelationships",
         "users",
         "Edges out of the user, heaviest first.",
-        parameters=users.RELATIONSHIP_PARAMETERS,
+        parameters=(*users.RELATIONSHIP_PARAMETERS, AFTER),
         reply=UserRelationships,
-        problems=(400, 404),
+        problems=_TABLE_PROBLEMS,
     )
     yield _read(
         "/v1/users/{id}/preference",
@@ -257,8 +254,9 @@ def _user_routes() -> Iterator[Route]:
         "getUserPreference",
         "users",
         "Preference vectors learnt from signals.",
+        parameters=(AFTER,),
         reply=UserPreference,
-        problems=(400,),
+        problems=_TABLE_PROBLEMS,
     )
 
 
@@ -269,9 +267,9 @@ def _graph_routes() -> Iterator[Route]:
         "getTwoHops",
         "users",
         "Whom those that the user follows follow: both edges of one type, each entity's heaviest.",
-        parameters=users.TWO_HOP_PARAMETERS,
+        parameters=(*users.TWO_HOP_PARAMETERS, AFTER),
         reply=TwoHops,
-        problems=(400, 404),
+        problems=_TABLE_PROBLEMS,
     )
     yield _read(
         "/v1/users/{id}/similar",
@@ -279,9 +277,9 @@ def _graph_routes() -> Iterator[Route]:
         "getSimilarUsers",
         "users",
         "Users who share items in a state that the schema lists under `co_engagement`.",
-        parameters=users.SIMILAR_PARAMETERS,
+        parameters=(*users.SIMILAR_PARAMETERS, AFTER),
         reply=SimilarUsers,
-        problems=(400, 404),
+        problems=_TABLE_PROBLEMS,
     )
 
 

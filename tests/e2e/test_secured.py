@@ -15,8 +15,8 @@ import pytest
 
 from streams.embedded.users import user_line
 from tests import certificates
-from tidal.calls import RefusedError
 from tidal.client import Client
+from tidal.client_errors import RefusedError
 
 ROOT = Path(__file__).resolve().parents[2]
 TIDAL = (sys.executable, "-m", "tidal")

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import pytest
 from confluent_kafka import Producer as KafkaProducer
 
-from tidal.calls import RefusedError
 from tidal.client import Client
+from tidal.client_errors import RefusedError
 
 Value = TypeVar("Value")
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from queryd.http.bodies import decode_json, read_body
 from queryd.http.error_mapping import of_record_error
-from queryd.http.handlers.replies import json_reply, raw_json_reply, require_user
+from queryd.http.handlers.replies import json_reply, raw_json_reply, require_user, table_parameters_of
 from queryd.http.middleware import CALLER
 from queryd.http.problems import ProblemError, bad_fields, invalid, not_found
 from queryd.http.services import services
@@ -105,6 +105,7 @@ class EntityRoutes:
     async def get(self, request: web.Request) -> web.Response:
         """The record as the tables hold it; of a creator also the catalog and the followers."""
         id = self._own_id(request, "read it")
+        await table_parameters_of(request, ())
         raw = await services(request).reader.record(self.kind, id)
         if raw is None:
             raise not_found(self.kind, id)

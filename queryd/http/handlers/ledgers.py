@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from queryd.http.handlers.replies import json_reply, parameters_of
+from queryd.http.handlers.replies import json_reply, table_parameters_of
 from queryd.http.problems import not_found
 from queryd.http.route import Parameter
 from queryd.http.services import services
@@ -30,7 +30,7 @@ async def get_creator_signals(request: web.Request) -> web.Response:
 
 
 async def _ledger(request: web.Request, kind: str) -> web.Response:
-    given = parameters_of(request, LEDGER_PARAMETERS)
+    given = await table_parameters_of(request, LEDGER_PARAMETERS)
     reader = services(request).reader
     signal = given.get("signal")
     if signal is not None and signal not in reader.schema.signals:

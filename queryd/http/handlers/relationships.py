@@ -11,7 +11,7 @@ from aiohttp import web
 from queryd.hot.edges_ahead import AheadWrite
 from queryd.http.bodies import decode_json, read_body
 from queryd.http.error_mapping import RETRY_AFTER_S, of_record_error
-from queryd.http.handlers.replies import json_reply, parameters_of, require_user
+from queryd.http.handlers.replies import json_reply, require_user, table_parameters_of
 from queryd.http.problems import ProblemError, bad_fields, not_found
 from queryd.http.route import Parameter
 from queryd.http.services import services
@@ -51,6 +51,7 @@ async def delete_relationship(request: web.Request) -> web.Response:
 async def get_relationship(request: web.Request) -> web.Response:
     """One edge with its weight as decayed to now."""
     type, source, target = _edge(request)
+    await table_parameters_of(request, ())
     edge = await services(request).reader.relationship(type, source, target)
     if edge is None:
         raise not_found(f"{type} edge", f"{source} → {target}")
@@ -62,7 +63,7 @@ async def list_relationships(request: web.Request) -> web.Response:
     type, source = request.match_info["type"], request.match_info["from"]
     _check_type(services(request).reader.schema, type)
     require_user(request, source, "read its relationships")
-    given = parameters_of(request, LIST_PARAMETERS)
+    given = await table_parameters_of(request, LIST_PARAMETERS)
     reader = services(request).reader
     return json_reply(await reader.relationships(type, source, **given))
 

@@ -7,10 +7,14 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from queryd.errors import PositionTimeout
 from queryd.http.middleware import CALLER
 from queryd.http.parameters import read_parameters
-from queryd.http.route import Parameter
+from queryd.http.route import AFTER, Parameter
+from queryd.http.services import services
+from streams.positions import Positions
 
+AFTER_TIMEOUT_S = 5.0
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -27,6 +31,23 @@ def raw_json_reply(body: bytes) -> web.Response:
 def parameters_of(request: web.Request, declared: tuple[Parameter, ...]) -> dict[str, Any]:
     """The URL parameters of the request, as declared."""
     return read_parameters(declared, request.query)
+
+
+async def table_parameters_of(request: web.Request, declared: tuple[Parameter, ...]) -> dict[str, Any]:
+    """The URL parameters of a read of tables, once the tables reflect the write that `after` names.
+
+    Raises ProblemError (400), PositionError for a token that is none, PositionTimeout (504).
+    """
+    given = read_parameters((*declared, AFTER), request.query)
+    token = given.pop(AFTER.name, None)
+    if token is not None and not await services(request).reader.wait_applied(
+        Positions.parse(token), AFTER_TIMEOUT_S
+    ):
+        raise PositionTimeout(
+            f"after: the write at {token} was not visible within {AFTER_TIMEOUT_S:g} s; "
+            "the workers are behind: ask again, or without `after`"
+        )
+    return given
 
 
 def require_user(request: web.Request, user: str | None, what: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from queryd.http.handlers.replies import json_reply, parameters_of, require_user
+from queryd.http.handlers.replies import json_reply, require_user, table_parameters_of
 from queryd.http.problems import not_found
 from queryd.http.route import Parameter
 from queryd.http.services import services
@@ -37,7 +37,7 @@ SIMILAR_PARAMETERS = (
 async def get_user_state(request: web.Request) -> web.Response:
     """Items that the user has seen, liked, saved, …"""
     user = _user(request)
-    given = parameters_of(request, STATE_PARAMETERS)
+    given = await table_parameters_of(request, STATE_PARAMETERS)
     reader = services(request).reader
     state = given.get("state")
     if state is not None and state not in reader.schema.states:
@@ -48,7 +48,7 @@ async def get_user_state(request: web.Request) -> web.Response:
 async def get_user_relationships(request: web.Request) -> web.Response:
     """Edges out of the user."""
     user = _user(request)
-    given = parameters_of(request, RELATIONSHIP_PARAMETERS)
+    given = await table_parameters_of(request, RELATIONSHIP_PARAMETERS)
     reader = services(request).reader
     type = given.get("type")
     if type is not None and type not in reader.schema.relationships:
@@ -58,13 +58,15 @@ async def get_user_relationships(request: web.Request) -> web.Response:
 
 async def get_user_preference(request: web.Request) -> web.Response:
     """The preference vectors that signals have taught."""
-    return json_reply(await services(request).reader.user_preference(_user(request)))
+    user = _user(request)
+    await table_parameters_of(request, ())
+    return json_reply(await services(request).reader.user_preference(user))
 
 
 async def get_two_hops(request: web.Request) -> web.Response:
     """Whom those that the user follows follow."""
     user = _user_among_others(request)
-    given = parameters_of(request, TWO_HOP_PARAMETERS)
+    given = await table_parameters_of(request, TWO_HOP_PARAMETERS)
     reader = services(request).reader
     if given["type"] not in reader.schema.relationships:
         raise not_found("relationship type", given["type"], reader.schema.relationships)
@@ -74,7 +76,7 @@ async def get_two_hops(request: web.Request) -> web.Response:
 async def get_similar_users(request: web.Request) -> web.Response:
     """Users who share items."""
     user = _user_among_others(request)
-    given = parameters_of(request, SIMILAR_PARAMETERS)
+    given = await table_parameters_of(request, SIMILAR_PARAMETERS)
     reader = services(request).reader
     state = given.get("state")
     if state is not None and state not in reader.schema.states:
