@@ -1,7 +1,7 @@
 """A real Apache Kafka, run from the jars that Maven Central publishes: KRaft, one node, both roles.
 
 The jars are kept in $TIDAL_KAFKA_LIBS, or else in the user's cache folder, where the first run puts them
-(43 MB). Needs Java 17 and, for that first run, Maven.
+(45 MB). Needs Java 17 and, for that first run, Maven.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def libs_dir() -> Path:
     if named:
         return Path(named)
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "tidal" / f"kafka-{KAFKA_VERSION}"
+    return (Path(cache) if cache else Path.home() / ".cache") / "tidal" / f"kafka-{KAFKA_VERSION}-streams"
 
 
 def ensure_libs() -> Path:
