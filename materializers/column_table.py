@@ -19,6 +19,7 @@ from materializers.materializer import RowReader, RowWriter
 from materializers.rows.fixed import Column, FixedRow
 
 I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
 KeysToBytes = Callable[[I64], list[bytes]]
 
@@ -35,6 +36,8 @@ class ColumnTable:
     Args:
         table: the table's name. row: its layout. rows: what is on disk.
         key_of: table keys of int keys. tail_of: what follows the fixed part of each row, if anything.
+        order_of: u64[n], what the table keys begin with, if that is a number. Rows are flushed in its order:
+            a write batch wants them sorted, and Python sorts what is all but sorted in a sixth of the time.
         surely_new: bool[n], which keys cannot have a row on disk because they were dealt after the
             partition was acquired; spares them the read.
         defaults: value of a field in a new row; 0 when absent.
@@ -51,6 +54,7 @@ class ColumnTable:
         rows: RowReader,
         key_of: KeysToBytes,
         *,
+        order_of: Callable[[I64], U64] | None = None,
         tail_of: KeysToBytes | None = None,
         surely_new: Callable[[I64], Flags] | None = None,
         defaults: dict[str, int | float] | None = None,
@@ -60,6 +64,7 @@ class ColumnTable:
         self._row = row
         self._rows = rows
         self._key_of = key_of
+        self._order_of = order_of
         self._tail_of = tail_of
         self._surely_new = surely_new
         self._defaults = defaults or {}
@@ -147,6 +152,8 @@ class ColumnTable:
         self._touched, self._touched_count = [], 0
         if not len(slots):
             return
+        if self._order_of is not None:
+            slots = slots[np.argsort(self._order_of(self._keys[slots]))]
         keys = self._keys[slots]
         tails = self._tail_of(keys) if self._tail_of else None
         columns = {name: column[slots] for name, column in self._columns.items()}

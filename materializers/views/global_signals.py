@@ -48,6 +48,7 @@ class GlobalSignals:
             cells.cell_row(accumulators),
             context.rows,
             self._keys_of,
+            order_of=lambda keys: self._items.entity_ids(keys >> _SIGNAL_BITS),
             surely_new=lambda keys: self._items.dealt_since_restore(keys >> _SIGNAL_BITS),
             defaults={"ref_ms": decay.NEVER_MS, "accumulators": accumulators},
             slots_max=cells_max,

@@ -144,6 +144,7 @@ class _Edges:
             ROW,
             context.rows,
             self._keys_of,
+            order_of=lambda keys: self._users.entity_ids[_split(keys)[0]],
             tail_of=self._targets_of if tailed else None,
             defaults={"updated_ms": NEVER_MS},
             slots_max=edges_max,

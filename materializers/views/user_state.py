@@ -73,9 +73,12 @@ class UserStates:
         self._items.checkpoint(writer)
         if not self._dirty:
             return
-        keys = list(self._dirty)
+        dirty = np.fromiter(self._dirty, np.int64, len(self._dirty))
         self._dirty.clear()
-        row_keys = self._keys_of(np.array(keys, dtype=np.int64))
+        # By user, as the rows stand in the table: a write batch wants them sorted.
+        dirty = dirty[np.argsort(self._users.entity_ids[dirty >> (_STATE_BITS + CHUNK_BITS)])]
+        keys = dirty.tolist()
+        row_keys = self._keys_of(dirty)
         kept = [(key, self._containers[container]) for key, container in zip(row_keys, keys, strict=True)]
         filled = [(key, bitmap) for key, bitmap in kept if bitmap]
         writer.put_many(TABLE, [key for key, _ in filled], [encode_container(bitmap) for _, bitmap in filled])
