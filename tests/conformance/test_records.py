@@ -166,7 +166,8 @@ def length(field: bytes | None) -> int:
 def test_kcat_and_a_python_client_read_each_other(log: Broker, topic: str, codec: str) -> None:
     lines = [b"k%d=%s" % (number, b"value " * 30) for number in range(40)]
     kcat(
-        log, "-X", "enable.idempotence=true", "-P", "-t", topic, "-p", "3", "-K=", "-z", codec, "-H", "trace=1",
+        log, "-X", "enable.idempotence=true", "-P", "-t", topic, "-p", "3",
+        "-K=", "-z", codec, "-H", "trace=1",
         given=b"\n".join([*lines, b"gone="]),
     )  # fmt: skip
     found = read(log, topic, 41)
