@@ -55,6 +55,7 @@ class TimedView:
 
     def __init__(self, view: Materializer, name: str, clock: StageClock) -> None:
         self._view = view
+        self.name = name
         self._fold, self._rows = f"view {name}: fold", f"view {name}: rows"
         self._clock = clock
 

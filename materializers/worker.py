@@ -22,9 +22,11 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
+from materializers.allocator import bound_arenas, give_back
 from materializers.exit_guard import ExitGuard
 from materializers.interner import Interner
 from materializers.materializer import Scope, TableSpec
+from materializers.memory import memory_by_part
 from materializers.refold.progress import read_progress
 from materializers.refold.swap_files import REBUILD_FOLDER
 from materializers.refold.swapper import Swapper
@@ -140,6 +142,7 @@ class Worker:
         self._folder = worker_folder(Path(settings.data), name)
         self._stop = asyncio.Event()
         self._table_sizes: dict[str, TableSize] = {}
+        self._memory: dict[str, Any] = {}
         self._clock = StageClock()
         self._steps: dict[Scope, Steps] = {}
         self._started_s = time.monotonic()
@@ -209,13 +212,14 @@ class Worker:
         self._owner.start(app)
         cards = asyncio.create_task(self._card_feed.run())
         status = asyncio.create_task(self._write_status())
+        sizes = asyncio.create_task(self._measure())
         stop = asyncio.create_task(self._stop.wait())
         failed = asyncio.create_task(self._owner.failed())
         steps = [asyncio.create_task(each.run()) for each in self._steps.values()]
         steps.append(asyncio.create_task(self._swapper.run()))
         steps.append(asyncio.create_task(self._wiper.run()))
         starting = asyncio.create_task(app.start())  # it waits for a log that is gone, and nobody else must
-        ending = (stop, failed, cards, status, *steps)
+        ending = (stop, failed, cards, status, sizes, *steps)
         try:
             done, _ = await asyncio.wait((starting, *ending), return_when=asyncio.FIRST_COMPLETED)
             if starting in done:
@@ -305,16 +309,23 @@ class Worker:
         self._database.close()
 
     async def _write_status(self) -> None:
-        sizes_s = -_SIZES_EVERY_S
         while True:
-            partitions = [state.partition for state in self._owner.states()]
-            if partitions and time.monotonic() - sizes_s >= _SIZES_EVERY_S:
-                self._table_sizes = await table_sizes(self._database, partitions)
-                sizes_s = time.monotonic()
             draft = self._folder / (STATUS_FILE + ".new")
             draft.write_bytes(msgspec.json.encode(self.status()))
             draft.replace(self._folder / STATUS_FILE)
             await asyncio.sleep(_STATUS_EVERY_S)
+
+    async def _measure(self) -> None:
+        """What is dear to know, in a task of its own: counting rows waits its turn many times under load."""
+        while True:
+            states = self._owner.states()
+            if states:
+                await asyncio.to_thread(give_back)
+                self._memory = memory_by_part(self._context, self._owner.states(), self._database)
+                self._table_sizes = await table_sizes(
+                    self._database, [state.partition for state in self._owner.states()]
+                )
+            await asyncio.sleep(_SIZES_EVERY_S if states else _STATUS_EVERY_S)
 
     def status(self) -> dict[str, Any]:
         """What ``status.json`` holds; times in ms, sizes in bytes."""
@@ -325,6 +336,7 @@ class Worker:
             "written_ms": int(time.time() * 1000),
             "uptime_s": round(time.monotonic() - self._started_s, 1),
             "memory_bytes_max": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "memory": self._memory,
             "interned": {
                 "items": len(context.items),
                 "users": len(context.users),
@@ -424,6 +436,7 @@ def run_worker(
     ]
     if faults:
         raise TopicError("; ".join(map(str, faults)))
+    bound_arenas()
     sys.setswitchinterval(_SWITCH_S)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     return asyncio.run(_run(config, schema, name, on_ready))

@@ -155,6 +155,20 @@ class Database:
             if key[PARTITION_BYTES:] == OWNERSHIP_KEY
         ]
 
+    def memory(self) -> dict[str, int]:
+        """Bytes of memory by what RocksDB uses them for."""
+        families = list(dict.fromkeys(self._families.values()))
+
+        def total(name: str) -> int:
+            return sum(int(family.property_int_value(name) or 0) for family in families)
+
+        cached = int(families[0].property_int_value("rocksdb.block-cache-usage") or 0)  # one cache for all
+        return {
+            "memtables": total("rocksdb.size-all-mem-tables"),
+            "blocks": cached,
+            "filters and indexes": total("rocksdb.estimate-table-readers-mem"),
+        }
+
     def files(self) -> list[dict[str, Any]]:
         """RocksDB's files: ``size``, ``num_entries``, ``num_deletions``, ``start_key``, ``end_key`` …"""
         return self._db.live_files()

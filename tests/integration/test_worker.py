@@ -155,6 +155,8 @@ def test_an_item_that_comes_late_is_applied_to_what_waited(site: Site) -> None:
 
     _until(arrived, site.tail(NAME))
     assert len(list(reader.scan("relationships", home))) == 2  # to the item, and now to its creator
+    memory = site.status(NAME)["memory"]
+    assert 0 < sum(memory["parts"].values()) < memory["anonymous"]
     reader.close()
 
 
