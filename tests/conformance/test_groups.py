@@ -182,6 +182,21 @@ def test_a_commit_of_a_stranger_is_refused(log: Broker, topic: str) -> None:
     stranger.close()
 
 
+def test_a_session_that_is_too_short_is_refused(log: Broker, topic: str) -> None:
+    member = consumer(log, topic, **{"session.timeout.ms": 100, "heartbeat.interval.ms": 50})
+    member.subscribe([topic])
+    errors: list[KafkaError] = []
+
+    def step() -> None:
+        message = member.poll(0.1)
+        if message is not None and (error := message.error()) is not None:
+            errors.append(error)
+
+    until(lambda: bool(errors), step)
+    member.close()
+    assert errors[0].code() == KafkaError.INVALID_SESSION_TIMEOUT
+
+
 @pytest.mark.slow
 def test_a_silent_member_loses_its_partitions(log: Broker, topic: str) -> None:
     """It is stopped in the middle: no heartbeat, no leave."""

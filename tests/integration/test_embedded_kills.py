@@ -223,7 +223,7 @@ def check_plain(log: LogProcess, senders: list[Idempotent]) -> None:
 
 
 def check_whole(log: LogProcess, committed: list[int]) -> None:
-    """All partitions show the same transactions, every committed one; the group's offset is the last one's."""
+    """All partitions show the same transactions, the committed ones among them, and the last one's offset."""
     seen = [[int(value) for _, value in read_all(log, WHOLE, partition)] for partition in range(PARTITIONS)]
     assert all(numbers == seen[0] for numbers in seen)
     assert seen[0] == sorted(set(seen[0]))
