@@ -1,7 +1,7 @@
 """The blocking client of queryd's HTTP surface; `tidal.client_async` is the same for asyncio.
 
     >>> from tidal import Client, NotFoundError
-    >>> client = Client(URL)
+    >>> client = Client(URL, timeout_s=60)
 
 Records of entities, whole or in parts. Every write answers a position, and every read takes the answer of a
 write as `after=`: it waits until it can reflect it.

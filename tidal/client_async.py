@@ -3,7 +3,7 @@
 >>> import asyncio
 >>> from tidal import AsyncClient
 >>> async def main() -> list[str]:
-...     async with AsyncClient(URL) as client:
+...     async with AsyncClient(URL, timeout_s=60) as client:
 ...         liked = await client.publish({"kind": "save", "item": "chess-1", "user": "omar"})
 ...         page = await client.user_state("omar", "saved", after=liked)
 ...         return page.states["saved"].items

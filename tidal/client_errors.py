@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from queryd.errors import PositionTimeout
 from queryd.http.shapes import FieldProblem, ProblemDocument
 from schemas.errors import TidalError
 
@@ -121,8 +122,8 @@ class Retries:
     """Whether one call is sent again, and after which pause.
 
     A call that is not repeatable is sent again only where the server says that it did nothing with it (429).
-    Pauses are what the server asks for, else doubled from 0.1 s; none begins that would end after
-    `timeout_s`.
+    A read that waited in vain for its `after` waits once more. Pauses are what the server asks for,
+    else doubled from 0.1 s; none begins that would end after `timeout_s`.
     """
 
     repeatable: bool
@@ -144,5 +145,6 @@ class Retries:
 
     def _may_help(self, error: ClientError) -> bool:
         if isinstance(error, RefusedError):
-            return error.status == 429 or (error.status == 503 and self.repeatable)
+            later = error.status == 503 or error.code == PositionTimeout.kind
+            return error.status == 429 or (later and self.repeatable)
         return isinstance(error, ServerUnreachableError) and self.repeatable and not error.timed_out

@@ -19,6 +19,7 @@ from queryd.http.middleware import CALLER
 from queryd.http.problems import ProblemError, nearest_name
 from queryd.http.services import services
 from queryd.http.shapes import FieldProblem, RejectedEvent, SignalsAccepted
+from schemas.errors import RecordError
 from schemas.model import Schema
 from schemas.records.columns import EventColumns
 from schemas.records.decode import Reject, decode_records
@@ -71,9 +72,10 @@ def decode_events(body: bytes, schema: Schema, now_ms: int) -> tuple[EventColumn
     than `max_array_events`.
     """
     decoded = decode_records([body], np.array([now_ms], dtype=np.int64), schema)
-    whole = [reject.error for reject in decoded.rejects if reject.event is None]
+    hints: dict[str, str] = {}
+    whole = [_refused(reject, schema, hints) for reject in decoded.rejects if reject.event is None]
     if whole:
-        raise of_record_error(whole[0])
+        raise of_record_error(RecordError(whole[0].code, whole[0].path, whole[0].message))
     total = len(decoded.columns) + len(decoded.rejects)
     limit = schema.limits.max_array_events
     if total > limit:
@@ -83,7 +85,6 @@ def decode_events(body: bytes, schema: Schema, now_ms: int) -> tuple[EventColumn
             f"{total:,} events are more than max_array_events = {limit:,}; send them in parts",
             limit="max_array_events",
         )
-    hints: dict[str, str] = {}
     return decoded.columns, [_refused(reject, schema, hints) for reject in decoded.rejects]
 
 

@@ -144,6 +144,8 @@ def test_what_is_tried_again() -> None:
     for error in (_refusal(503), away):
         assert pause_s(error, repeatable=True) is not None
         assert pause_s(error, repeatable=False) is None
+    behind = refused(ProblemDocument("urn:tidal:problem:position-timeout", "T", 504, "d"))
+    assert pause_s(behind, repeatable=True) is not None
     assert pause_s(_refusal(429, 2.0), repeatable=False) == 2.0
     assert pause_s(_refusal(429, 60.0), repeatable=True) is None  # beyond the time-out
     for error in (slow, _refusal(400), _refusal(404), _refusal(500), _refusal(504)):
@@ -186,6 +188,7 @@ async def test_reads_wait_for_a_write(client: Server, reader: FakeReader) -> Non
         await tidal_client.user_state("u", after=token)
         assert reader.asked[0] == ("wait_applied", tidal.Positions.parse(token))
         reader.applied = False
+    async with AsyncClient(str(client.make_url("/")), retries=0) as tidal_client:
         with pytest.raises(tidal.NotNowError, match="not visible within") as raised:
             await tidal_client.relationships("follows", "u", after=token)
         assert raised.value.status == 504

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from aiohttp.test_utils import TestClient
 
+from queryd.http.examples import REPLIES
 from queryd.http.middleware import IN_FLIGHT_MAX
 from queryd.http.openapi import openapi_document
 from queryd.http.restores import unfinished
@@ -18,6 +19,7 @@ from queryd.http.routes import all_routes
 from queryd.http.services import Services
 from queryd.http.shapes import ProblemDocument
 from queryd.log_lag import Lag
+from tests.json_schema import faults
 from tests.unit.http.conftest import FakeLag, FakeReader, FakeReadiness
 
 Client = TestClient[Any, Any]
@@ -83,6 +85,18 @@ def test_openapi_is_well_formed() -> None:
     assert "ProblemDocument" in references
     ids = [op["operationId"] for methods in document["paths"].values() for op in methods.values()]
     assert len(ids) == len(set(ids))
+
+
+def test_examples_of_replies_are_as_their_schemas_say() -> None:
+    document = openapi_document(all_routes(), "1")
+    shown = set()
+    for operation in (each for methods in document["paths"].values() for each in methods.values()):
+        for response in operation["responses"].values():
+            for content in response.get("content", {}).values():
+                if "example" in content:
+                    assert list(faults(content["example"], content["schema"], document)) == []
+                    shown.add(operation["operationId"])
+    assert set(REPLIES) <= shown
 
 
 @pytest.mark.parametrize("path", sorted({route.path for route in all_routes()}))
