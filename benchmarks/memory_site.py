@@ -1,11 +1,14 @@
 """Memory of a worker and of queryd under uniform traffic: what it settles at, and whether it grows on.
 
-    python -m benchmarks.memory_site [--short] [--items 1000000] [--users 1000000] [--minutes 10]
+    python -m benchmarks.memory_site [--short] [--items 1000000] [--users 1000000] [--dim 8] [--minutes 10]
 
 Uniform traffic is the worst case: no item is hotter than another, so no row is found in memory. A whole
 `tidal up` runs; every item and user has a record, six signals are sent. Each line of the table is one moment:
 `anonymous` is what the process allocated, `files` what it has mapped (item cards, tables), which the system
-may take back.
+may take back. A second table says which parts of the worker have it, as the worker itself counts.
+
+The verdict holds the worker's largest `anonymous` (looked at twice a second) against `--limit-mb`, and how
+much it grew from the middle of the traffic to its end against `--growth`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import re
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,6 +27,7 @@ from benchmarks.parts import PartError
 from benchmarks.results import Result, parser, report
 from benchmarks.site import publish_records
 from benchmarks.traffic import BUSY_SHARES, Traffic
+from materializers.worker import STATUS_FILE, worker_folder
 from schemas.loading import default_document
 from schemas.records.columns import EventColumns
 from schemas.weights import WEIGHT_SCALE
@@ -39,11 +43,20 @@ KINDS: Final = tuple(BUSY_SHARES)
 STEP_S: Final = 0.5
 RETRY_S: Final = 0.5
 TIMEOUT_S: Final = 1_800.0
-SAMPLES: Final = 10
+SAMPLES: Final = 20
 LAST_USERS: Final = 64
 """Enough that each user partition has one."""
 VISIBLE: Final = 'RETRIEVE items USING PROFILE trending LIMIT 1 AFTER "{token}"'
+WORKER: Final = "worker-0"
 _KINDS_OF_MEMORY: Final = {"RssAnon": "anonymous", "RssFile": "files"}
+
+
+class Measured(NamedTuple):
+    """A row for each moment, those of the traffic alone, and the worker's peak between them in bytes."""
+
+    rows: list[dict[str, Any]]
+    during: list[dict[str, Any]]
+    peak: int
 
 
 class UniformTraffic(Traffic):
@@ -74,6 +87,10 @@ def main() -> None:
     options.add_argument("--dim", type=int, default=64, help="dimensions of the items' vectors")
     options.add_argument("--events-per-second", type=int, default=20_000)
     options.add_argument("--minutes", type=float, default=10.0)
+    options.add_argument("--limit-mb", type=float, default=4_000.0, help="the worker's, anonymous")
+    options.add_argument(
+        "--growth", type=float, default=0.05, help="share, in the second half of the traffic"
+    )
     chosen = options.parse_args()
     items, users = (20_000, 20_000) if chosen.short else (chosen.items, chosen.users)
     minutes, rate = (0.25, 5_000) if chosen.short else (chosen.minutes, chosen.events_per_second)
@@ -81,19 +98,51 @@ def main() -> None:
         folder = Path(scratch)
         schema = _schema(folder, chosen.dim)
         with SiteProcess(folder / "site", "--schema", str(schema)) as site:
-            rows = measure(site, UniformTraffic(users, items), chosen.dim, rate, minutes)
+            measured = measure(site, UniformTraffic(users, items), chosen.dim, rate, minutes)
+            parts = part_rows(folder / "site")
     command = (
         f"python -m benchmarks.memory_site --items {items} --users {users} --dim {chosen.dim} "
         f"--events-per-second {rate} --minutes {minutes:g}"
     )
-    report(Result("memory of a site", command, rows), chosen.json)
+    verdict = verdict_of(measured, chosen.limit_mb * 1e6, chosen.growth)
+    report(Result("memory of a site", command, measured.rows, [verdict]), chosen.json)
+    beside = chosen.json and chosen.json.with_name(f"{chosen.json.stem}-parts{chosen.json.suffix}")
+    report(Result("memory of a worker by part", command, parts), beside)
+
+
+def verdict_of(measured: Measured, limit: float, growth_max: float) -> str:
+    """One line: whether the worker stayed below ``limit`` bytes, and level in the second half."""
+    column = f"{WORKER} anonymous MB"
+    later = [row[column] for row in measured.during[len(measured.during) // 2 :]]
+    growth = later[-1] / later[0] - 1
+    small, level = measured.peak <= limit, growth <= growth_max
+    return (
+        f"verdict: {_held(small and level).upper()}. The worker's peak is {measured.peak / 1e6:,.0f} MB,"
+        f" at most {limit / 1e6:,.0f} ({_held(small)}). In the second half of the traffic it grew"
+        f" {growth:+.1%}, at most {growth_max:.0%} is level ({_held(level)})."
+    )
+
+
+def _held(well: bool) -> str:
+    return "holds" if well else "missed"
+
+
+def part_rows(data: Path) -> list[dict[str, Any]]:
+    """What the worker said last of its memory, largest part first."""
+    path = worker_folder(data, WORKER) / STATUS_FILE
+    memory: dict[str, Any] = msgspec.json.decode(path.read_bytes())["memory"]
+    rows = [{"part": name, "MB": size / 1e6} for name, size in memory["parts"].items()]
+    rows.append({"part": "all of these", "MB": sum(memory["parts"].values()) / 1e6})
+    rows += [{"part": f"malloc: {name}", "MB": size / 1e6} for name, size in memory["malloc"].items()]
+    return [*rows, {"part": "anonymous", "MB": memory["anonymous"] / 1e6}]
 
 
 def measure(
     site: Endpoints, traffic: UniformTraffic, dim: int, events_per_s: int, minutes: float
-) -> list[dict[str, Any]]:
-    """One row for each moment: before the records, after them, and during the traffic."""
-    rows = [_row("empty", site, 0)]
+) -> Measured:
+    """Before the records, after them, and during the traffic."""
+    rows, during = [_row("empty", site, 0)], []
+    peak = _Peak(site.pids[WORKER])
     with Producer(site.brokers) as producer, Client(site.http, timeout_s=60.0) as client:
         publish_records(site.brokers, traffic, dim)
         _settle(producer, client, traffic)
@@ -101,15 +150,32 @@ def measure(
         began, sent = time.monotonic(), 0
         for sample in range(1, SAMPLES + 1):
             until_s = minutes * 60 * sample / SAMPLES
-            sent += _send(producer, traffic, events_per_s, began, sent, until_s)
-            rows.append(_row(f"{until_s / 60:.2g} min", site, sent))
+            sent += _send(producer, traffic, events_per_s, began, sent, until_s, peak)
+            during.append(_row(f"{until_s / 60:.3g} min", site, sent))
         _settle(producer, client, traffic)
-        rows.append(_row("settled", site, sent))
-    return rows
+        rows += [*during, _row("settled", site, sent)]
+    return Measured(rows, during, peak.bytes)
+
+
+class _Peak:
+    """The largest that a process was whenever somebody looked."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self.bytes = 0
+
+    def look(self) -> None:
+        self.bytes = max(self.bytes, memory_of(self._pid)["anonymous"])
 
 
 def _send(
-    producer: Producer, traffic: UniformTraffic, rate: int, began: float, sent: int, until_s: float
+    producer: Producer,
+    traffic: UniformTraffic,
+    rate: int,
+    began: float,
+    sent: int,
+    until_s: float,
+    peak: _Peak,
 ) -> int:
     """Send until ``until_s`` after ``began``, at a steady rate as long as the log keeps up."""
     count = 0
@@ -119,6 +185,7 @@ def _send(
             now_ms = time.time_ns() // 1_000_000
             producer.publish_columns(traffic.step(due, now_ms)).result(TIMEOUT_S)
             count += due
+        peak.look()
         time.sleep(STEP_S)
     return count
 
