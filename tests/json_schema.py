@@ -17,7 +17,7 @@ _TYPES: Mapping[str, Any] = {
 }
 _KNOWN = {
     *("$ref", "anyOf", "type", "enum", "const", "minimum", "maximum", "items", "properties", "required"),
-    *("additionalProperties", "title", "description", "default", "example"),
+    *("additionalProperties", "minItems", "maxItems", "title", "description", "default", "example"),
 }
 
 
@@ -37,6 +37,8 @@ def faults(
             yield from min(found, key=len)
         return
     yield from _scalar_faults(value, schema, at)
+    if isinstance(value, list) and schema.get("minItems", len(value)) != len(value):
+        yield f"{at}: {len(value)} entries, expected {schema['minItems']}"
     if isinstance(value, list) and "items" in schema:
         for index, one in enumerate(value):
             yield from faults(one, schema["items"], document, f"{at}[{index}]")

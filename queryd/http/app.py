@@ -24,7 +24,7 @@ def create_app(services: Services) -> web.Application:
     )
     app[SERVICES] = services
     app[ENTITY_WRITES] = EntityWrites()
-    app[OPENAPI_DOCUMENT] = msgspec.json.encode(openapi_document(routes, VERSION))
+    app[OPENAPI_DOCUMENT] = msgspec.json.encode(openapi_document(routes, VERSION, services.reader.schema))
     services.metrics.watch(services.reader)
     for route in routes:
         if route.method == "GET":

@@ -11,8 +11,10 @@ import msgspec
 
 from queryd.http.examples import ENTITIES, PARAMETERS, PATHS, PROBLEM, REPLIES
 from queryd.http.problems import PROBLEM_CONTENT_TYPE
-from queryd.http.route import Parameter, Role, Route
+from queryd.http.record_schemas import record_schema_name, record_schemas
+from queryd.http.route import Parameter, RecordShape, Role, Route
 from queryd.http.shapes import ProblemDocument
+from schemas.model import Schema
 
 _TEMPLATE = re.compile(r"\{(\w+)\}")
 _JSON_TYPES = {str: "string", int: "integer", bool: "boolean"}
@@ -23,8 +25,8 @@ _ABOUT = (
 _ALWAYS_POSSIBLE = (400, 500)
 
 
-def openapi_document(routes: Iterable[Route], version: str) -> dict[str, Any]:
-    """The document for these routes."""
+def openapi_document(routes: Iterable[Route], version: str, schema: Schema) -> dict[str, Any]:
+    """The document for these routes; records of entities are as `schema` declares them."""
     routes = tuple(routes)
     types = [ProblemDocument, *_types_of(routes)]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
@@ -41,7 +43,7 @@ def openapi_document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": components | record_schemas(schema),
             "securitySchemes": {
                 "key": {
                     "type": "http",
@@ -63,6 +65,9 @@ class _Schemas:
         """The schema of `shape`."""
         if isinstance(shape, tuple):
             return {"anyOf": [self.of(alternative) for alternative in shape]}
+        if isinstance(shape, RecordShape):
+            one = {"$ref": f"#/components/schemas/{record_schema_name(shape.kind)}"}
+            return {"type": "array", "items": one} if shape.many else one
         return self._by_identity[id(shape)]
 
 
@@ -72,7 +77,7 @@ def _types_of(routes: Iterable[Route]) -> list[Any]:
         bodies = route.body.types.values() if route.body is not None else ()
         for shape in (*bodies, route.reply, *route.other_replies.values()):
             for type_ in shape if isinstance(shape, tuple) else (shape,):
-                if type_ is not None:
+                if type_ is not None and not isinstance(type_, RecordShape):
                     found[id(type_)] = type_
     return list(found.values())
 

@@ -45,6 +45,14 @@ AFTER = Parameter("after", "position token of a write that the answer must refle
 
 
 @dataclass(frozen=True, slots=True)
+class RecordShape:
+    """The record of a kind of entity, or with `many` an array of them: as the site's schema declares it."""
+
+    kind: str
+    many: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
     """A request body: its type for each media type, with an example for each where one helps."""
 

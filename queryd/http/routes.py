@@ -19,7 +19,7 @@ from queryd.http.handlers import (
 )
 from queryd.http.handlers.entities import EntityRoutes
 from queryd.http.problems import PROBLEM_CONTENT_TYPE
-from queryd.http.route import AFTER, Body, Handler, Method, Role, Route
+from queryd.http.route import AFTER, Body, Handler, Method, RecordShape, Role, Route
 from queryd.http.shapes import (
     BatchWritten,
     Cohorts,
@@ -106,14 +106,15 @@ def _entity_routes(plural: str) -> Iterator[Route]:
     name = kind.capitalize()
     path = f"/v1/{plural}/{{id}}"
     example = ENTITIES[plural]
-    record = {"body": Body({JSON: dict[str, Any]}, {JSON: example}), "reply": Written}
-    records = {"body": Body({JSON: list[dict[str, Any]]}, {JSON: [example]}), "reply": BatchWritten}
+    record = {"body": Body({JSON: RecordShape(kind)}, {JSON: example}), "reply": Written}
+    changes = {"body": Body({JSON: dict[str, Any]}, {JSON: example}), "reply": Written}
+    records = {"body": Body({JSON: RecordShape(kind, many=True)}, {JSON: [example]}), "reply": BatchWritten}
     merge = f"Merge into the record of the {kind} (JSON merge patch)."
     some = f"Write an array of records, each with its id: the good {plural}, whatever the others are."
     faults = (400, 404, 413, 422, 503)
     yield _write("PUT", path, handlers.put, f"put{name}", plural, f"Write the whole {kind} record.", **record)
-    yield _write("PATCH", path, handlers.patch, f"patch{name}", plural, merge, problems=faults, **record)
-    reply = {"parameters": (AFTER,), "reply": dict[str, Any], "problems": _TABLE_PROBLEMS}
+    yield _write("PATCH", path, handlers.patch, f"patch{name}", plural, merge, problems=faults, **changes)
+    reply = {"parameters": (AFTER,), "reply": RecordShape(kind), "problems": _TABLE_PROBLEMS}
     yield _read(path, handlers.get, f"get{name}", plural, f"The {kind} record.", **reply)
     deleted = UserDeleted if kind == "user" else Written
     yield _write(

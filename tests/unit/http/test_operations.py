@@ -19,6 +19,8 @@ from queryd.http.routes import all_routes
 from queryd.http.services import Services
 from queryd.http.shapes import ProblemDocument
 from queryd.log_lag import Lag
+from schemas.default import default_schema
+from schemas.loading import load_schema
 from tests.json_schema import faults
 from tests.unit.http.conftest import FakeLag, FakeReader, FakeReadiness
 
@@ -77,7 +79,7 @@ async def test_openapi_has_every_route_of_the_router(client: Client) -> None:
 
 
 def test_openapi_is_well_formed() -> None:
-    document = openapi_document(all_routes(), "1.2.3")
+    document = openapi_document(all_routes(), "1.2.3", default_schema())
     assert document["openapi"] == "3.1.0"
     text = json.dumps(document)
     references = set(re.findall(r'"#/components/schemas/(\w+)"', text))
@@ -87,8 +89,20 @@ def test_openapi_is_well_formed() -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_records_are_described_as_the_site_declares_them() -> None:
+    site = load_schema({"name": "s", "entities": {"item": {"fields": {"pages": "int"}, "strict": True}}})
+    document = openapi_document(all_routes(), "1", site)
+    body = document["paths"]["/v1/items/{id}"]["put"]["requestBody"]["content"]["application/json"]["schema"]
+    assert list(faults({"id": "a", "pages": 3}, body, document)) == []
+    assert list(faults({"pages": "three"}, body, document)) == ['$.pages: "three" is no integer']
+    assert list(faults({"titel": "x"}, body, document)) == ["$: titel is not described"]
+    assert list(faults({"embeddings": {"content": [1.0]}}, body, document)) == [
+        "$.embeddings.content: 1 entries, expected 384"
+    ]
+
+
 def test_examples_of_replies_are_as_their_schemas_say() -> None:
-    document = openapi_document(all_routes(), "1")
+    document = openapi_document(all_routes(), "1", default_schema())
     shown = set()
     for operation in (each for methods in document["paths"].values() for each in methods.values()):
         for response in operation["responses"].values():
@@ -101,7 +115,7 @@ def test_examples_of_replies_are_as_their_schemas_say() -> None:
 
 @pytest.mark.parametrize("path", sorted({route.path for route in all_routes()}))
 def test_path_parameters_are_declared(path: str) -> None:
-    document = openapi_document(all_routes(), "1")
+    document = openapi_document(all_routes(), "1", default_schema())
     for operation in document["paths"][path].values():
         declared = [p["name"] for p in operation["parameters"] if p["in"] == "path"]
         assert declared == re.findall(r"\{(\w+)\}", path)
