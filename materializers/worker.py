@@ -82,6 +82,7 @@ _STATUS_EVERY_S: Final = 1.0
 # flush computes, it would wait for Python's 5 ms each time.
 _SWITCH_S: Final = 0.001
 _SIZES_EVERY_S: Final = 60.0
+_MEMORY_EVERY_S: Final = 20.0
 _LAST_CHECKPOINT_S: Final = 3.0
 _LEAVE_S: Final = 2.0
 _EXIT_S: Final = 8.0
@@ -212,14 +213,14 @@ class Worker:
         self._owner.start(app)
         cards = asyncio.create_task(self._card_feed.run())
         status = asyncio.create_task(self._write_status())
-        sizes = asyncio.create_task(self._measure())
+        sizes = (asyncio.create_task(self._weigh()), asyncio.create_task(self._count_rows()))
         stop = asyncio.create_task(self._stop.wait())
         failed = asyncio.create_task(self._owner.failed())
         steps = [asyncio.create_task(each.run()) for each in self._steps.values()]
         steps.append(asyncio.create_task(self._swapper.run()))
         steps.append(asyncio.create_task(self._wiper.run()))
         starting = asyncio.create_task(app.start())  # it waits for a log that is gone, and nobody else must
-        ending = (stop, failed, cards, status, sizes, *steps)
+        ending = (stop, failed, cards, status, *sizes, *steps)
         try:
             done, _ = await asyncio.wait((starting, *ending), return_when=asyncio.FIRST_COMPLETED)
             if starting in done:
@@ -315,17 +316,19 @@ class Worker:
             draft.replace(self._folder / STATUS_FILE)
             await asyncio.sleep(_STATUS_EVERY_S)
 
-    async def _measure(self) -> None:
-        """What is dear to know, in a task of its own: counting rows waits its turn many times under load."""
+    async def _weigh(self) -> None:
         while True:
-            states = self._owner.states()
-            if states:
-                await asyncio.to_thread(give_back)
-                self._memory = memory_by_part(self._context, self._owner.states(), self._database)
-                self._table_sizes = await table_sizes(
-                    self._database, [state.partition for state in self._owner.states()]
-                )
-            await asyncio.sleep(_SIZES_EVERY_S if states else _STATUS_EVERY_S)
+            await asyncio.to_thread(give_back)
+            self._memory = memory_by_part(self._context, self._owner.states(), self._database)
+            await asyncio.sleep(_MEMORY_EVERY_S)
+
+    async def _count_rows(self) -> None:
+        """A task of its own: under load, counting waits its turn many times."""
+        while True:
+            partitions = [state.partition for state in self._owner.states()]
+            if partitions:
+                self._table_sizes = await table_sizes(self._database, partitions)
+            await asyncio.sleep(_SIZES_EVERY_S if partitions else _STATUS_EVERY_S)
 
     def status(self) -> dict[str, Any]:
         """What ``status.json`` holds; times in ms, sizes in bytes."""
