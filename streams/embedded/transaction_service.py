@@ -3,7 +3,9 @@
 Completing a transaction:
 1. the decision goes to the journal and is synced: from here on it is final;
 2. offsets are committed and a marker goes to every partition of the transaction, synced;
-3. the completed state goes to the journal. A crash before that repeats 2 at start, where it is missing.
+3. the completed state goes to the journal, synced before the owner is told: records of its next
+   transaction carry the same epoch, and 2 must not take them for its own. A crash before that repeats 2
+   at start, where it is missing.
 """
 
 from __future__ import annotations
@@ -178,6 +180,7 @@ class TransactionService:
             self._mark(topic, index, prepared.producer_id, prepared.epoch, commit=commit)
         await self._commit.barrier()
         self._record(self._coordinator.completed(prepared, wall_ms()))
+        await self._commit.barrier()
 
     def _commit_offsets(self, offsets: Iterable[PendingOffset]) -> None:
         now = wall_ms()

@@ -162,7 +162,9 @@ def length(field: bytes | None) -> int:
     return -1 if field is None else len(field)
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize(
+    "codec", [codec if codec == "zstd" else pytest.param(codec, marks=pytest.mark.slow) for codec in CODECS]
+)
 def test_kcat_and_a_python_client_read_each_other(log: Broker, topic: str, codec: str) -> None:
     lines = [b"k%d=%s" % (number, b"value " * 30) for number in range(40)]
     kcat(

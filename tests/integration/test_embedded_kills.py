@@ -34,6 +34,8 @@ PARTITIONS = 3
 RECORDS_PER_TURN = 8
 PAUSE_S = 0.004
 WAIT_S = 120.0
+# A client that gets no answer any more gives its transaction up, and its successor settles it.
+TRANSACTION_S = 15.0
 GROUP = "positions"
 PLAIN, WHOLE = "plain", "whole"
 
@@ -116,7 +118,7 @@ class Transactions(threading.Thread):
                 }
             )
             try:
-                sender.init_transactions(WAIT_S)
+                sender.init_transactions(TRANSACTION_S)
                 while not self._stopping.is_set():
                     self._one(sender, source)
             except KafkaException:
@@ -130,8 +132,8 @@ class Transactions(threading.Thread):
         for partition in range(PARTITIONS):
             sender.produce(WHOLE, b"%d" % self._number, partition=partition)
         position = TopicPartition(WHOLE, 0, self._number)
-        sender.send_offsets_to_transaction([position], source.consumer_group_metadata(), WAIT_S)
-        sender.commit_transaction(WAIT_S)
+        sender.send_offsets_to_transaction([position], source.consumer_group_metadata(), TRANSACTION_S)
+        sender.commit_transaction(TRANSACTION_S)
         self.committed.append(self._number)
         time.sleep(PAUSE_S)
 

@@ -67,8 +67,8 @@ class World:
 class Node:
     """Storage of one log without its server: topics, journal, a commit that cycles when told."""
 
-    def __init__(self, folder: Path) -> None:
-        self.commit = ManualCommit()
+    def __init__(self, folder: Path, order: random.Random | None = None) -> None:
+        self.commit = ManualCommit(order)
         self.store = MetadataStore(folder / "metadata.journal", SETTINGS.journal_bytes, self.commit)  # type: ignore[arg-type]
         self.store.load()
         self.topics = Topics(folder, SETTINGS, self.commit, self.store)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -107,10 +108,11 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 class ManualCommit:
-    """A group commit that runs a cycle when a test says so."""
+    """A group commit that runs a cycle when a test says so; `order` shuffles what it syncs, as threads do."""
 
-    def __init__(self) -> None:
+    def __init__(self, order: random.Random | None = None) -> None:
         self.unsynced_bytes = 0
+        self._order = order
         self._dirty: dict[object, None] = {}
         self._waiting: list[Callable[[], None]] = []
 
@@ -124,7 +126,9 @@ class ManualCommit:
         self.cycle()
 
     def cycle(self) -> None:
-        dirty, self._dirty = self._dirty, {}
+        dirty, self._dirty = list(self._dirty), {}
+        if self._order is not None:
+            self._order.shuffle(dirty)
         for target in dirty:
             job = target.begin_sync()  # type: ignore[attr-defined]
             job.run()
