@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check kafka-test crash crash-full bench clean
+.PHONY: help setup demo test check kafka-test crash crash-full log-proofs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -39,6 +39,10 @@ crash: setup ## the slow tests: crash and rebalance proofs on the embedded log
 
 crash-full: setup ## the long crash and rebalance proofs, on the embedded log and on a real Apache Kafka
 	TIDAL_CRASH_FULL=1 $(PYTEST) -s -m slow --brokers=embedded,kafka tests/crash
+
+log-proofs: setup ## the embedded log under a hundred kills, and power cuts at every change; TIDAL_SEED repeats a run
+	TIDAL_LOG_FULL=1 $(PYTEST) -s -m slow tests/integration/test_embedded_kills.py \
+		tests/property/embedded/test_embedded_power_cut.py tests/property/embedded/test_embedded_power_cut_transactions.py
 
 bench: setup ## the short form of every benchmark
 	$(BIN)/python -m benchmarks --short
