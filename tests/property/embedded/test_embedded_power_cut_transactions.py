@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections.abc import Coroutine
 from pathlib import Path
 
@@ -170,6 +171,7 @@ def cut_everywhere(tmp_path: Path, rng: random.Random, count: int, ways: int, ag
             if rng.random() < again:
                 cuts += cut_again(target)
             finished(check(target, world))
+            shutil.rmtree(target)
 
     def cut_again(folder: Path) -> int:
         """The power goes again at random changes of the start."""
@@ -184,6 +186,7 @@ def cut_everywhere(tmp_path: Path, rng: random.Random, count: int, ways: int, ag
             Ledger(folder).close()
         for image in images:
             finished(check(image, world))
+            shutil.rmtree(image)
         return len(images)
 
     live = tmp_path / "live"
