@@ -16,6 +16,7 @@ from materializers.registry import default_registry
 from materializers.worker import tables_of
 from schemas.loading import load_schema
 from schemas.model import Schema
+from streams.positions import Position, Positions
 from streams.topics import (
     BY_ITEM,
     CREATORS,
@@ -196,6 +197,11 @@ class Proof:
             before = ends if not behind else None
             assert time.monotonic() < deadline_s, f"not applied after {QUIET_S} s: {behind}"
             time.sleep(1.5)
+
+    def end(self) -> str:
+        """The position token of the newest signal of each partition."""
+        ends = [Position(*place, end - 1) for place, end in self._ends.items() if place[0] == SIGNALS and end]
+        return Positions.of(ends).encode()
 
     def _behind(self) -> Iterator[tuple[tuple[str, int], tuple[int, int]]]:
         """(topic, partition) -> (applied, wanted) where they differ, from the workers' own status."""

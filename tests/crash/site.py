@@ -130,17 +130,20 @@ class Site:
 
     def get(self, path: str) -> Any:
         """JSON of a GET on queryd."""
-        with urllib.request.urlopen(f"http://{self.http}{path}", timeout=5) as reply:
+        with urllib.request.urlopen(f"http://{self.http}{path}", timeout=10) as reply:
             return json.loads(reply.read())
 
     def wait_until_queryd_serves(self) -> None:
+        self.wait_until_queryd_answers("/readyz")
+
+    def wait_until_queryd_answers(self, path: str) -> None:
         deadline_s = time.monotonic() + START_S
         while True:
             try:
-                self.get("/readyz")
+                self.get(path)
                 return
             except (urllib.error.URLError, OSError):
-                assert time.monotonic() < deadline_s, f"queryd does not serve: {self.tail('queryd')}"
+                assert time.monotonic() < deadline_s, f"queryd does not answer {path}: {self.tail('queryd')}"
                 time.sleep(0.1)
 
     def _start(self, name: str, command: list[str]) -> None:
