@@ -257,6 +257,7 @@ class _PartitionChecker:
         self._due: int | None = None
         # False while only a lower bound of the next segment's first offset is known.
         self._is_exact = True
+        self._may_have_holes = False
 
     def run(self) -> None:
         partition = self._partition
@@ -272,6 +273,8 @@ class _PartitionChecker:
         last = _last_filled(segments)
         for number, segment in enumerate(segments):
             self._check_base(segment, is_ahead=number > last)
+            # The active segment is never compacted.
+            self._may_have_holes = self._partition.is_compacted and number < len(segments) - 1
             self._check_segment(segment, is_last=number >= last)
 
     def _add(self, severity: str, where: Path, what: str) -> None:
@@ -320,7 +323,7 @@ class _PartitionChecker:
 
     def _check_offset(self, segment: StoredSegment, found: StoredBatch) -> None:
         base, due = found.header.base_offset, self._due or 0
-        if base < due or (base > due and not self._partition.is_compacted):
+        if base < due or (base > due and not self._may_have_holes):
             self._add(DAMAGE, segment.path, f"byte {found.position}: offset {base} where {due} was due")
         self._due = found.header.next_offset
 

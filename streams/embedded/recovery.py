@@ -66,7 +66,10 @@ def recover(directory: Path, settings: LogSettings, *, gapless: bool) -> Recover
         is_last = number == len(segments) - 1
         file_size = segment.path.stat().st_size
         if segment.size < file_size:
-            lost += _scan(segment, file_size, producers, aborted, gapless=gapless)
+            # The active segment is never compacted. A batch's offset is outside of its checksum, so in the
+            # others at least the segment behind bounds it.
+            limit = None if is_last else segments[number + 1].base_offset
+            lost += _scan(segment, file_size, producers, aborted, limit, gapless=gapless or is_last)
         if not is_last and snapshot is None:
             write_snapshot(segment.path, segment.snapshot(producers.snapshot(), aborted))
         segment.created_ms = int(segment.path.stat().st_mtime * 1000) if segment.size else 0
@@ -99,10 +102,14 @@ def _scan(
     file_size: int,
     producers: Producers,
     aborted: list[AbortedTransaction],
+    limit: int | None,
     *,
     gapless: bool,
 ) -> int:
-    """Read on from the segment's known size; cut off what is not sound. Returns the bytes cut off."""
+    """Read on from the segment's known size; cut off what is not sound. Returns the bytes cut off.
+
+    limit: offsets of this segment are below it.
+    """
     reason = "an incomplete batch"
     with mmap.mmap(segment.fd, file_size, access=mmap.ACCESS_READ) as content:
         while segment.size + batch.HEADER_BYTES <= file_size:
@@ -110,8 +117,10 @@ def _scan(
             if not batch.is_whole(content, segment.size, header):
                 reason = "an incomplete or altered batch"
                 break
-            if header.base_offset < segment.next_offset or (
-                gapless and header.base_offset > segment.next_offset
+            if (
+                header.base_offset < segment.next_offset
+                or (gapless and header.base_offset > segment.next_offset)
+                or (limit is not None and header.next_offset > limit)
             ):
                 reason = f"offset {header.base_offset} where {segment.next_offset} was due"
                 break

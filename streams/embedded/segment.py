@@ -211,7 +211,7 @@ class Segment:
         data = self.read(position, length)
         if position >= self._unchecked_end or position + length <= self._checked:
             return data
-        sound = _sound_bytes(data, offset, gapless=gapless)
+        sound = _sound_bytes(data, offset, self.next_offset, gapless=gapless)
         if sound == len(data) and position <= self._checked:
             self._checked = position + sound
         if not sound and data:
@@ -274,15 +274,18 @@ class Segment:
         self._last_indexed = self._positions[-1] if self._positions else -self._interval
 
 
-def _sound_bytes(data: bytes, offset: int, *, gapless: bool) -> int:
-    """Length of the sound batches at the start of `data`, the first of which should hold `offset`."""
+def _sound_bytes(data: bytes, offset: int, end: int, *, gapless: bool) -> int:
+    """Length of the sound batches at the start of `data`: the first should hold `offset`, all end by `end`.
+
+    A batch's offset is outside of its checksum: where there are holes, only its neighbours tell it is wrong.
+    """
     position = 0
     while position + HEADER_BYTES <= len(data):
         header = read_header(data, position)
-        follows = (
-            header.base_offset <= offset <= header.last_offset if gapless else header.last_offset >= offset
-        )
-        if not follows or not is_whole(data, position, header):
+        follows = header.base_offset <= offset <= header.last_offset
+        if not gapless:
+            follows = header.last_offset >= offset and (position == 0 or header.base_offset >= offset)
+        if not follows or header.next_offset > end or not is_whole(data, position, header):
             break
         position += header.size
         offset = header.next_offset
