@@ -216,6 +216,7 @@ BACK = [
 @given(STEPS)
 @example([*BACK, Turn("flush"), Write("user", 0, "plain", 0, None), Turn("flush"), Turn("crash")])
 @example([*BACK, Turn("fold"), Write("user", 0, "connect", 3, None), Write("user", 0, "connect", 3, 4)])
+@example([Write("user", 0, "plain", 0, None), *(Write("user", name, "connect", 1, 0) for name in (1, 0))])
 @example([Write("item", 0, "stray", number, number) for number in range(PARTITIONS)])
 @settings(max_examples=25)
 def test_tables_hold_what_the_log_says(steps: list[Any]) -> None:
@@ -259,10 +260,9 @@ def _places(steps: list[Any], kind: str, number: int) -> set[Any]:
 
 
 def _compacted(log: dict[tuple[str, int], list[Record]]) -> dict[tuple[str, int], list[Record]]:
-    """The newest record of each key, and no deletes: what compaction leaves at last."""
+    """The newest record of each key, where it stands, and no deletes: what compaction leaves at last."""
+    newest = {(place, each.key): each.offset for place, records in log.items() for each in records}
     return {
-        place: [
-            record for record in {each.key: each for each in records}.values() if record.value is not None
-        ]
+        place: [each for each in records if each.value is not None and each.offset == newest[place, each.key]]
         for place, records in log.items()
     }
