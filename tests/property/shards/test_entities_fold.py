@@ -243,8 +243,17 @@ def test_tables_hold_what_the_log_says(steps: list[Any]) -> None:
             for number, name in enumerate(names):
                 if len(_places(steps, kind, number)) <= 1:
                     assert found[kind].get(name) == entities[kind].get(name)
-        if not any(isinstance(step, EdgeChange) and step.form == "stray" for step in steps):
+        if not any(map(_moves_in_time, steps)):
             assert found_edges == edges
+
+
+def _moves_in_time(step: Any) -> bool:
+    """An edge that is copied home, or a connector's delete of a user, which stays in the log as an envelope:
+    read anew from the start, the one comes late and the other takes with it edges written after it.
+    """
+    if isinstance(step, EdgeChange):
+        return step.form == "stray"
+    return isinstance(step, Write) and step.kind == "user" and step.form != "plain" and step.number is None
 
 
 def _places(steps: list[Any], kind: str, number: int) -> set[Any]:
