@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -98,46 +99,63 @@ class Idempotent(threading.Thread):
 
 
 class Transactions(threading.Thread):
-    """Each transaction writes its number to every partition and commits it as an offset of a group."""
+    """Each transaction writes its number to every partition and commits it as an offset of a group.
+
+    librdkafka's send_offsets_to_transaction may wait for ever when its log goes away meanwhile, whatever its
+    time-out. So each owner has a thread; one that is silent is left behind, and its successor fences it.
+    """
 
     def __init__(self, log: LogProcess) -> None:
         super().__init__(daemon=True)
         self.committed: list[int] = []
         self._log = log
         self._stopping = threading.Event()
-        self._number = 0
-        # Closing a client in the middle of a commit may never return, so those are kept.
+        self._numbers = count(1)
+        self._owner: threading.Thread | None = None
+        self._heard_s = 0.0
+        # Closing a client in the middle of a commit may never return either, so those are kept.
         self._given_up: list[Producer] = []
 
     def run(self) -> None:
+        while not self._stopping.wait(0.05):
+            owner = self._owner
+            silent = time.monotonic() - self._heard_s > 2 * TRANSACTION_S
+            if owner is None or not owner.is_alive() or silent:
+                self._heard_s = time.monotonic()
+                self._owner = threading.Thread(target=self._own, daemon=True)
+                self._owner.start()
+        if self._owner is not None:
+            self._owner.join(2 * TRANSACTION_S)
+
+    def _own(self) -> None:
+        """Be the owner until something fails."""
         source = Consumer({"bootstrap.servers": self._log.address, "group.id": GROUP, "log_level": 0})
-        while not self._stopping.is_set():
-            sender = Producer(
-                {
-                    "bootstrap.servers": self._log.address,
-                    "transactional.id": "x",
-                    "reconnect.backoff.max.ms": 100,
-                    "log_level": 0,
-                }
-            )
-            try:
-                sender.init_transactions(TRANSACTION_S)
-                while not self._stopping.is_set():
-                    self._one(sender, source)
-            except KafkaException:
-                # Whatever became of this one, the next owner settles it.
-                self._given_up.append(sender)
-        source.close()
+        sender = Producer(
+            {
+                "bootstrap.servers": self._log.address,
+                "transactional.id": "x",
+                "reconnect.backoff.max.ms": 100,
+                "log_level": 0,
+            }
+        )
+        try:
+            sender.init_transactions(TRANSACTION_S)
+            while not self._stopping.is_set() and self._owner is threading.current_thread():
+                self._one(sender, source)
+        except KafkaException:
+            # Whatever became of this one, the next owner settles it.
+            self._given_up.append(sender)
 
     def _one(self, sender: Producer, source: Consumer) -> None:
-        self._number += 1
+        number = next(self._numbers)
         sender.begin_transaction()
         for partition in range(PARTITIONS):
-            sender.produce(WHOLE, b"%d" % self._number, partition=partition)
-        position = TopicPartition(WHOLE, 0, self._number)
+            sender.produce(WHOLE, b"%d" % number, partition=partition)
+        position = TopicPartition(WHOLE, 0, number)
         sender.send_offsets_to_transaction([position], source.consumer_group_metadata(), TRANSACTION_S)
         sender.commit_transaction(TRANSACTION_S)
-        self.committed.append(self._number)
+        self.committed.append(number)
+        self._heard_s = time.monotonic()
         time.sleep(PAUSE_S)
 
     def stop(self) -> None:
