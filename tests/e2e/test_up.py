@@ -368,6 +368,7 @@ def _count(client: Client, item: str, position: str) -> int:
         return _expected(error, (404, 503, 504), otherwise=-1)
 
 
+@pytest.mark.slow
 def test_the_children_die_with_a_killed_supervisor(tmp_path: Path) -> None:
     """And the folder can be used again at once, with everything in it, until Ctrl-C."""
     running = Site(tmp_path / "data")
