@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from aiohttp import web
 
 from queryd.http.handlers.replies import json_reply, require_user, table_parameters_of
@@ -39,9 +41,7 @@ async def get_user_state(request: web.Request) -> web.Response:
     user = _user(request)
     given = await table_parameters_of(request, STATE_PARAMETERS)
     reader = services(request).reader
-    state = given.get("state")
-    if state is not None and state not in reader.schema.states:
-        raise not_found("user state", state, reader.schema.states)
+    _check_known("user state", given.get("state"), reader.schema.states)
     return json_reply(await reader.user_state(user, **given))
 
 
@@ -50,9 +50,7 @@ async def get_user_relationships(request: web.Request) -> web.Response:
     user = _user(request)
     given = await table_parameters_of(request, RELATIONSHIP_PARAMETERS)
     reader = services(request).reader
-    type = given.get("type")
-    if type is not None and type not in reader.schema.relationships:
-        raise not_found("relationship type", type, reader.schema.relationships)
+    _check_known("relationship type", given.get("type"), reader.schema.relationships)
     return json_reply(await reader.user_relationships(user, **given))
 
 
@@ -68,8 +66,7 @@ async def get_two_hops(request: web.Request) -> web.Response:
     user = _user_among_others(request)
     given = await table_parameters_of(request, TWO_HOP_PARAMETERS)
     reader = services(request).reader
-    if given["type"] not in reader.schema.relationships:
-        raise not_found("relationship type", given["type"], reader.schema.relationships)
+    _check_known("relationship type", given["type"], reader.schema.relationships)
     return json_reply(await reader.two_hops(user, **given))
 
 
@@ -78,9 +75,7 @@ async def get_similar_users(request: web.Request) -> web.Response:
     user = _user_among_others(request)
     given = await table_parameters_of(request, SIMILAR_PARAMETERS)
     reader = services(request).reader
-    state = given.get("state")
-    if state is not None and state not in reader.schema.states:
-        raise not_found("user state", state, reader.schema.states)
+    _check_known("user state", given.get("state"), reader.schema.states)
     return json_reply(await reader.similar_users(user, **given))
 
 
@@ -94,3 +89,8 @@ def _user(request: web.Request) -> str:
     user = request.match_info["id"]
     require_user(request, user, "read it")
     return user
+
+
+def _check_known(what: str, name: str | None, known: Collection[str]) -> None:
+    if name is not None and name not in known:
+        raise not_found(what, name, known)
