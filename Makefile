@@ -37,8 +37,8 @@ kafka-test: setup ## integration and crash tests on a real Apache Kafka (needs J
 crash: setup ## the slow tests: crash and rebalance proofs on the embedded log
 	$(PYTEST) -m 'slow and not kafka'
 
-crash-full: setup ## the long crash and rebalance proofs, on the embedded log and on a real Apache Kafka
-	TIDAL_CRASH_FULL=1 $(PYTEST) -s -m slow --brokers=embedded,kafka tests/crash
+crash-full: setup ## the long crash and rebalance proofs, and a minute without the log, on the embedded log and on a real Apache Kafka
+	TIDAL_CRASH_FULL=1 $(PYTEST) -s -m slow --brokers=embedded,kafka tests/crash tests/integration/test_log_away.py
 
 log-proofs: setup ## the embedded log under a hundred kills, and power cuts at every change; TIDAL_SEED repeats a run
 	TIDAL_LOG_FULL=1 $(PYTEST) -s -m slow tests/integration/test_embedded_kills.py \
