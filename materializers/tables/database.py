@@ -394,8 +394,8 @@ def _database_options(settings: DatabaseSettings) -> Options:
     options.set_max_open_files(-1)
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(2)
-    # A manifest names the first and last key of every file that ever was, erased users among them. Past any
-    # size the next change of files begins a new one, which takes some milliseconds.
+    # Every change of files begins a new manifest, which takes some milliseconds: one names the first and last
+    # key of every file that ever was, erased users among them; and its name tells readers of the change.
     options.set_max_manifest_file_size(1)
     return options
 

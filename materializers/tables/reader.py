@@ -166,9 +166,8 @@ class TableReader:
 
     def _discover(self) -> None:
         folders = {path.name: path for path in self._workers_folder.glob("*") if (path / "db").is_dir()}
-        for name, worker in list(self._workers.items()):
-            if name not in folders or worker.replaced():
-                self._forget(name)
+        for name in self._workers.keys() - folders.keys():
+            self._forget(name)
         for name, folder in folders.items():
             if name in self._workers:
                 continue
@@ -179,14 +178,13 @@ class TableReader:
                 continue
             self._workers[name] = worker
             self._seen[name] = worker.flush_number
-            for partition in worker.held():  # whatever was told before was told of other files
-                self._announced.pop(partition, None)
 
     def _forget(self, name: str) -> None:
         self._workers.pop(name).close()
         self._held.pop(name, None)
         self._seen.pop(name, None)
-        self._owners = {partition: owner for partition, owner in self._owners.items() if owner.worker != name}
+        self._owners = _without(self._owners, name)
+        self._announced = _without(self._announced, name)  # was told of files that may be others by now
 
     def _choose_owners(self) -> None:
         """The highest generation; between equal ones the present owner stays, else the first name."""
@@ -214,6 +212,10 @@ class TableReader:
             self._lost_feed.add(name)
             return []
         return found
+
+
+def _without(owners: Mapping[int, _Owner], worker: str) -> dict[int, _Owner]:
+    return {partition: owner for partition, owner in owners.items() if owner.worker != worker}
 
 
 def _replaced(flushes: Sequence[Change]) -> set[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 from rocksdict import AccessType, Options, Rdict
@@ -34,6 +34,8 @@ from materializers.tables.meta import (
     decode_shard,
 )
 
+_ATTEMPTS_MAX: Final = 20
+
 
 class HeldPartition(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker's disk says of a partition; whether it still owns it shows in comparison with others."""
@@ -56,25 +58,28 @@ class WorkerTables:
         self._secondary = secondary_folder
         self._identity = self._read_identity()
         self._open()
-
-    def replaced(self) -> bool:
-        """Whether the worker's folder was wiped and made anew: this object reads files that are gone."""
-        try:
-            return self._read_identity() != self._identity
-        except TablesUnreadableError:
-            return True
+        self.catch_up()
 
     def catch_up(self) -> None:
-        """See what was written since. Reopens when RocksDB cannot follow.
+        """See what was written since, all tables as of one moment. Reopens when RocksDB cannot follow.
+
+        RocksDB follows in two steps, first the list of files and then the log of what is in none of them. If
+        the worker's files change between the two, rows are in neither, and a table shows them absent or as
+        they were long ago, while others show the newest. Every change of files begins a new manifest
+        (``Database`` sees to that), so one that took place shows, and the next attempt reads the list anew.
 
         Raises:
-            TablesUnreadableError: reopening failed too.
+            TablesUnreadableError: reopening failed too, the folder is gone, or its files never stood still.
         """
-        try:
-            self._db.try_catch_up_with_primary()
-        except Exception:  # noqa: BLE001 - rocksdict raises plain Exception
-            self._db.close()
-            self._open()
+        for _ in range(_ATTEMPTS_MAX):
+            files = self._files()
+            self._follow()
+            if self._files() == files:
+                return
+        raise TablesUnreadableError(
+            f"{self._path}: its files changed during each of {_ATTEMPTS_MAX} attempts to read them; "
+            "it is tried again"
+        )
 
     @property
     def flush_number(self) -> int:
@@ -116,6 +121,19 @@ class WorkerTables:
         self._families.clear()
         self._db.close()
 
+    def _follow(self) -> None:
+        try:
+            self._db.try_catch_up_with_primary()
+        except Exception:  # noqa: BLE001 - rocksdict raises plain Exception
+            self._db.close()
+            self._open()
+
+    def _files(self) -> str:
+        """Name of the manifest: another one whenever the set of files is another."""
+        if self._read_identity() != self._identity:
+            raise TablesUnreadableError(f"{self._path}: wiped and made anew; it is opened again")
+        return self._read("CURRENT")
+
     def _open(self) -> None:
         self._secondary.mkdir(parents=True, exist_ok=True)
         options = Options(raw_mode=True)
@@ -135,8 +153,11 @@ class WorkerTables:
             ) from error
 
     def _read_identity(self) -> str:
+        return self._read("IDENTITY")
+
+    def _read(self, name: str) -> str:
         try:
-            return (self._path / "IDENTITY").read_text()
+            return (self._path / name).read_text()
         except OSError as error:
             raise TablesUnreadableError(f"{self._path}: no database yet") from error
 
