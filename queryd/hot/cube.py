@@ -82,6 +82,8 @@ class _SignalCells:
     log: deque[_Change] = field(default_factory=deque)
     log_cells: int = 0
     log_begins: int = 0  # every change with a sequence >= this is in the log
+    changed: dict[int, int] = field(default_factory=dict)  # hour -> sequence of its last change
+    changed_old: int = 0  # the same for all archived hours together
 
 
 @dataclass(slots=True)
@@ -123,6 +125,20 @@ class CountCube:
         return self._sequence
 
     @property
+    def generation(self) -> int:
+        """Changes when cells of items were dropped."""
+        return self._generation
+
+    def last_change(self, signal: int, wanted: BucketRange) -> int:
+        """``version`` of the last change of any hour of a range; hours before the horizon share one."""
+        store = self._signals.get(signal)
+        if store is None:
+            return 0
+        hours = range(max(wanted.low, self._horizon_hour), wanted.high + 1)
+        last = max((store.changed.get(hour, 0) for hour in hours), default=0)
+        return last if wanted.low >= self._horizon_hour else max(last, store.changed_old)
+
+    @property
     def cells(self) -> int:
         """Cells held, over all signals and buckets (an hour's minute cells are counted beside it)."""
         return sum(
@@ -153,11 +169,13 @@ class CountCube:
         self.items = max(self.items, int(cells.item.max()) + 1)
         if minute is not None and minute >= self._horizon_minute:
             store.minutes.setdefault(minute, Bucket()).add(cells)
+        self._sequence += 1
         if hour < self._horizon_hour:
             store.archive.add(cells)
+            store.changed_old = self._sequence
         else:
             store.hours.setdefault(hour, Bucket()).add(cells)
-        self._sequence += 1
+            store.changed[hour] = self._sequence
         if loading:
             store.log_begins = self._sequence
         else:
@@ -172,6 +190,7 @@ class CountCube:
         untimed = Cells(cells.item, cells.profile, cells.count, cells.sum)
         store.archive.add(untimed)
         self._sequence += 1
+        store.changed_old = self._sequence
         if loading:
             store.log_begins = self._sequence
         else:
@@ -270,6 +289,8 @@ class CountCube:
             for hour in [hour for hour in store.hours if hour < horizon]:
                 for cells in store.hours.pop(hour).select(None):
                     store.archive.add(Cells(cells.item, cells.profile, cells.count, cells.sum))
+            for hour in [hour for hour in store.changed if hour < horizon]:
+                store.changed_old = max(store.changed_old, store.changed.pop(hour))
             for minute in [minute for minute in store.minutes if minute < minute_horizon]:
                 del store.minutes[minute]
         self._horizon_hour = max(self._horizon_hour, horizon)
