@@ -43,6 +43,7 @@ _HUMAN_WORDS: Final = {
     "WORD": "a value",
     "STRING": "a value",
     "NUMBER": "a number",
+    "SPAN": "a window like 30d, or all_time",
     "COLON": "a comparison (: = != < <= > >=)",
     "OPERATOR": "a comparison (: = != < <= > >=)",
     "NEGATED": "NOT",

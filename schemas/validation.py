@@ -18,6 +18,7 @@ from schemas.node import nearest
 from schemas.predicate_check import BUILT_IN_FIELDS, check
 from schemas.predicate_text import to_text
 from schemas.profile_rules import profile_problems
+from schemas.segment_rules import segment_problems
 
 SIGNALS_MAX: Final = 4_096
 """Columns hold the index of a signal in 16 bits, and each signal costs arrays in queryd."""
@@ -42,7 +43,9 @@ def validate(schema: Schema) -> list[Problem]:
         *(problem for signal in schema.signals.values() for problem in _signal_problems(schema, signal)),
         *_relationship_problems(schema),
         *_co_engagement_problems(schema),
+        *_role_problems(schema),
         *_limit_problems(schema.limits),
+        *segment_problems(schema),
         *_cohort_problems(schema),
         *(problem for profile in schema.profile_versions for problem in profile_problems(schema, profile)),
     ]
@@ -177,6 +180,13 @@ def _co_engagement_problems(schema: Schema) -> Iterator[Problem]:
     for state in schema.co_engagement:
         if state not in schema.states:
             yield _unresolved("co_engagement", state, "a declared state", schema.states)
+
+
+def _role_problems(schema: Schema) -> Iterator[Problem]:
+    for role, signals in schema.roles.items():
+        for name in signals:
+            if name not in schema.signals:
+                yield _unresolved(f"roles.{role}", name, "a declared signal", schema.signals)
 
 
 def _cohort_problems(schema: Schema) -> Iterator[Problem]:

@@ -1,0 +1,62 @@
+"""Whether one record's fields satisfy an item condition: what queries decide by columns, for one record."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from schemas.predicate_ast import And, Comparison, Not, Or, Predicate
+
+_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def matches_fields(predicate: Predicate, fields: Mapping[str, Any]) -> bool:
+    """Whether ``{field: value}`` satisfies a predicate that ``check`` passed for the scope ``item``.
+
+    A field without a value satisfies no comparison, ``!=`` included. A list (tags) satisfies ``=``, ``IN``
+    and ``CONTAINS`` if one of its words does, ``!=`` if none is the word. User states and aggregates of
+    signals are no fields: they never hold.
+    """
+    match predicate:
+        case And(children):
+            return all(matches_fields(child, fields) for child in children)
+        case Or(children):
+            return any(matches_fields(child, fields) for child in children)
+        case Not(child):
+            return not matches_fields(child, fields)
+        case Comparison():
+            actual = fields.get(predicate.field)
+            if actual is None or actual == "" or actual == [] or actual == ():
+                return False
+            if isinstance(actual, list | tuple):
+                return _any_word(predicate, [str(word) for word in actual])
+            return _holds(predicate, actual)
+        case _:
+            return False
+
+
+def _any_word(comparison: Comparison, words: list[str]) -> bool:
+    if comparison.op == "!=":
+        return comparison.value not in words
+    if comparison.op == "CONTAINS":
+        return comparison.value in words
+    return any(_holds(comparison, word) for word in words)
+
+
+def _holds(comparison: Comparison, actual: Any) -> bool:
+    op, value = comparison.op, comparison.value
+    if op == "EXISTS" or value is None:
+        return True
+    if isinstance(value, tuple):
+        return bool(value[0] <= actual <= value[1]) if op == "BETWEEN" else actual in value
+    if op == "CONTAINS":
+        return str(value) in str(actual)
+    return _COMPARE[op](actual, value)
