@@ -18,10 +18,11 @@ import numpy as np
 
 from materializers.materializer import Scope as TableScope
 from queryd.assembly import Assembler, TitleReader, explained
+from queryd.cohort_reads import CohortReads
 from queryd.creators import CreatorFacts
 from queryd.cursor import CursorCodec, check_same_list
 from queryd.erasures import ErasureReads
-from queryd.errors import CohortTooSmall, EngineNotReady, PositionTimeout, QueryError
+from queryd.errors import EngineNotReady, PositionTimeout, QueryError
 from queryd.execute.context import Context
 from queryd.execute.pipeline import execute
 from queryd.execute.report import Report
@@ -35,12 +36,13 @@ from queryd.hot.edges_ahead import AheadWrite
 from queryd.hot.feeder import Feeder
 from queryd.hot.items import ItemWrite
 from queryd.hot.loading import Loader
+from queryd.hot.population import Population
 from queryd.hot.reads import SignalReads
 from queryd.hot.tables import Tables
 from queryd.hot.users import UserReader
 from queryd.language.ast import Query
 from queryd.language.json_form import from_json
-from queryd.language.parse import from_predicate_error, parse_query
+from queryd.language.parse import parse_query
 from queryd.ledgers import Ledgers, ranges_of_users
 from queryd.plan.plan import Plan
 from queryd.plan.planner import make_plan
@@ -50,9 +52,8 @@ from queryd.reply import Degradation, Ledger, QueryReply
 from queryd.text.index import TextIndex
 from queryd.user_reads import UserReads
 from queryd.vector.index import VectorIndex
-from schemas.errors import PredicateError
 from schemas.model import Schema
-from schemas.predicate import Predicate, check, matches_profile, parse_predicate, to_text
+from schemas.predicate import to_text
 from schemas.settings import Settings
 from streams.positions import Positions
 
@@ -62,9 +63,6 @@ _PLANS_MAX: Final = 1024
 _AFTER_DEADLINES: Final = 10
 """AFTER may wait ten query deadlines: a write passes two logs before it is visible, a query none."""
 _KEY_BYTES: Final = 32
-_SIZES_MAX: Final = 64
-_SIZE_LIFE_S: Final = 10.0
-_USERS_AT_ONCE: Final = 256
 _Value = TypeVar("_Value")
 
 
@@ -120,7 +118,9 @@ class Engine:
             settings.queryd.qdrant_url,
         )
         self._positions = AppliedPositions(tables, partitions, self._text)
-        self._loader = Loader(tables, self._hot, self._cold, self._offer)
+        population = Population(tables, schema, partitions)
+        self._cohorts = CohortReads(schema, self._hot, population)
+        self._loader = Loader(tables, self._hot, self._cold, self._offer, population)
         self._feeder = Feeder(
             tables,
             self._hot,
@@ -132,7 +132,6 @@ class Engine:
         self._cursors: CursorCodec | None = None
         self._assembler: Assembler | None = None
         self._plans: OrderedDict[str, Plan] = OrderedDict()
-        self._sizes: OrderedDict[Predicate, tuple[float, int]] = OrderedDict()
         self._tasks: list[asyncio.Task[None]] = []
         self._failures: list[str] = []
         self._loaded = False
@@ -204,10 +203,10 @@ class Engine:
         began = time.perf_counter()
         self._require_ready()
         plan = self._plan(query)
-        if plan.cohort is not None:
-            await self._refuse_small(plan.cohort)
         if plan.query.after is not None:
             await self._wait_for(plan)
+        if plan.cohort is not None:
+            await self._cohorts.refuse_small(plan.cohort)
         self.queries += 1
         return self._answer(plan, began, now_ms)
 
@@ -231,9 +230,9 @@ class Engine:
             return None
         now_ms = self._clock_ms()
         reads = SignalReads(self._hot, self._cold, now_ms, now_ms if at is None else at)
-        scope = Scope(None if cohort is None else self._cohort(cohort))
+        scope = Scope(None if cohort is None else self._cohorts.parsed(cohort))
         if scope.cohort is not None:
-            await self._refuse_small(scope.cohort)
+            await self._cohorts.refuse_small(scope.cohort)
         if signal is not None and signal not in self.schema.signals:
             raise QueryError(f"no signal is called {signal!r}", expected=sorted(self.schema.signals))
         asked = self.schema.signal_list if signal is None else [self.schema.signals[signal]]
@@ -319,11 +318,18 @@ class Engine:
         }
 
     async def cohort_size(self, cohort: str) -> dict[str, Any]:
-        """Users whose record puts them in a cohort now; counted from the records, kept for ten seconds."""
+        """Distinct users who are in a cohort now.
+
+        Raises:
+            QueryError: no cohort, or one that names what the schema lacks.
+            CohortTooSmall: fewer than the schema's ``min_cohort_size``: the number is not told.
+        """
         self._require_ready()
-        predicate = self._cohort(cohort)
-        await self._refuse_small(predicate)
-        return {"cohort": cohort, "users": await self._size(predicate), "estimator": "exact"}
+        predicate = self._cohorts.parsed(cohort)
+        await self._cohorts.refuse_small(predicate)
+        users = await self._cohorts.size(predicate)
+        warnings = self._cohorts.warnings(predicate)
+        return {"cohort": cohort, "users": users, "estimator": "exact", "warnings": warnings}
 
     async def record(self, kind: str, id: str) -> bytes | None:
         """The current record of an item, user or creator as JSON, None when there is none."""
@@ -464,8 +470,9 @@ class Engine:
         if self._loader.reading_anew:
             partitions = ", ".join(map(str, sorted(self._loader.reading_anew)))
             report.degrade("counts", f"partition {partitions} has a new owner and is being read")
-        if plan.cohort is not None and not self._hot.profiles.mask(plan.cohort).any():
-            report.warn("nobody who sent a signal has ever been in this cohort")
+        if plan.cohort is not None:
+            for warning in self._cohorts.warnings(plan.cohort):
+                report.warn(warning)
         return context
 
     def _items_of(self, kind: str, id_: str) -> Mask | None:
@@ -480,37 +487,6 @@ class Engine:
         if creator is None:
             return mask if self._records.stored("creator", [id_])[0] is not None else None
         return np.asarray(self._hot.items.creator_column() == creator)
-
-    def _cohort(self, cohort: str) -> Predicate:
-        try:
-            predicate = parse_predicate(cohort, self.schema.limits.max_predicate_depth)
-            return check(predicate, self.schema, "cohort")
-        except PredicateError as error:
-            raise from_predicate_error(error) from None
-
-    async def _refuse_small(self, predicate: Predicate) -> None:
-        users_min = self.schema.limits.min_cohort_size
-        if users_min and await self._size(predicate) < users_min:
-            raise CohortTooSmall(
-                f"this cohort has fewer than {users_min} users (min_cohort_size); ask for a wider one"
-            )
-
-    async def _size(self, predicate: Predicate) -> int:
-        """Users in a cohort, counted from their records and kept for ten seconds."""
-        known = self._sizes.pop(predicate, None)
-        if known is None or time.monotonic() - known[0] > _SIZE_LIFE_S:
-            known = (time.monotonic(), await self._count_users(predicate))
-        _remember(self._sizes, predicate, known, _SIZES_MAX)
-        return known[1]
-
-    async def _count_users(self, predicate: Predicate) -> int:
-        members = 0
-        for partition in range(self._settings.topics.partitions):
-            for place, profile in enumerate(self._users.profiles(partition)):
-                members += matches_profile(predicate, profile)
-                if place % _USERS_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-        return members
 
     def _offer(self, writes: list[ItemWrite]) -> None:
         self._text.offer(writes)

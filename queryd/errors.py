@@ -95,6 +95,13 @@ class CohortTooSmall(QueryFailed):
 
     http_status = 403
     kind = "cohort-too-small"
+    limit = "min_cohort_size"
+
+    def __init__(self, cohort: str, users_min: int) -> None:
+        super().__init__(
+            f"the cohort {cohort} has fewer than {users_min:,} users (min_cohort_size), "
+            "so that nothing is told of it; ask for a wider one"
+        )
 
 
 class PositionTimeout(QueryFailed):

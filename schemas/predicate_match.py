@@ -46,33 +46,34 @@ def _holds(comparison: Comparison, actual: str) -> bool:
     if isinstance(value, tuple):
         if comparison.op == "BETWEEN":
             return _ordered(">=", actual, value[0]) and _ordered("<=", actual, value[1])
-        return actual in [_text(entry) for entry in value]
+        return actual in [as_text(entry) for entry in value]
     match comparison.op:
         case "=":
-            return actual == _text(value)
+            return actual == as_text(value)
         case "!=":
-            return actual != _text(value)
+            return actual != as_text(value)
         case "CONTAINS":
-            return _text(value) in actual
+            return as_text(value) in actual
         case op:
             return _ordered(op, actual, value)
 
 
 def _ordered(op: str, actual: str, wanted: Scalar) -> bool:
-    left, right = _number(actual), _number(wanted)
+    left, right = as_number(actual), as_number(wanted)
     if left is None or right is None:
         return False
     return _ORDER[op](left, right)
 
 
-def _number(value: Scalar) -> float | None:
+def as_number(value: Scalar) -> float | None:
+    """The number that a value is or spells, None if it is none."""
     try:
         return float(value)
     except ValueError:
         return None
 
 
-def _text(value: Scalar) -> str:
+def as_text(value: Scalar) -> str:
     """A scalar in the spelling that ``Dimension.value_of`` gives it."""
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -6,6 +6,7 @@ Both go through the same scatter functions, so a column that was scanned and one
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from materializers.rows.blocks import Resolution, decode_block, decode_deltas, s
 from materializers.rows.entities import (
     ENTITIES_SECTION,
     TABLE_OF_KIND,
+    EntityChange,
     decode_entity_changes,
     decode_entity_row,
 )
@@ -48,19 +50,40 @@ _GATHERED_MAX = 65_536
 EntitySink = Callable[[list[ItemWrite]], None]
 
 
+class UserSink(Protocol):
+    """Who follows users' records besides the tables."""
+
+    def apply(self, partition: int, changes: Sequence[EntityChange]) -> None:
+        """New and deleted records of users."""
+        ...
+
+    def drop(self, partition: int) -> None:
+        """The partition's rows were replaced."""
+        ...
+
+
 class Loader:
     """Fills and follows the hot columns.
 
     Args:
         cold: is told which days have changed.
         sink: is given the item records of each step, after the columns have them (text and vector indexes).
+        users: is told of users' records.
     """
 
-    def __init__(self, tables: Tables, hot: HotColumns, cold: ColdTier, sink: EntitySink) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        hot: HotColumns,
+        cold: ColdTier,
+        sink: EntitySink,
+        users: UserSink | None = None,
+    ) -> None:
         self._tables = tables
         self._hot = hot
         self._cold = cold
         self._sink = sink
+        self._users = users
         self.records_unreadable = 0
         self.reading_anew: set[int] = set()
 
@@ -105,6 +128,8 @@ class Loader:
         self.reading_anew.add(partition)
         self._hot.drop_item_partition(partition)
         self._cold.drop_partition(partition)
+        if self._users is not None:
+            self._users.drop(partition)
         yield from self._scan_items(partition)
         yield from self._scan_user_ordinals(partition)
         yield from self.scan_item_partition(partition)
@@ -127,7 +152,7 @@ class Loader:
         elif name == COHORT_BLOCKS:
             self._deltas(self._hot.by_profile, name, partition, payload)
         elif name == ENTITIES_SECTION:
-            self._entity_changes(payload)
+            self._entity_changes(partition, payload)
 
     def _scan_items(self, partition: int) -> Iterator[str]:
         writes: list[ItemWrite] = []
@@ -142,11 +167,14 @@ class Loader:
         self._write_items(writes)
         yield f"items of partition {partition}"
 
-    def _entity_changes(self, payload: bytes) -> None:
+    def _entity_changes(self, partition: int, payload: bytes) -> None:
+        changes = decode_entity_changes(payload)
+        if self._users is not None:
+            self._users.apply(partition, [change for change in changes if change.kind == "user"])
         self._write_items(
             [
                 ItemWrite(change.id, None if change.raw is None else self._record(change.id, change.raw))
-                for change in decode_entity_changes(payload)
+                for change in changes
                 if change.kind == "item"
             ]
         )

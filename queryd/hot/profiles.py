@@ -24,6 +24,9 @@ class _Dimension:
         self._code_of: dict[str, int] = {}
         self.codes: I32 = np.full(0, _ABSENT, dtype=np.int32)
 
+    def __contains__(self, value: str) -> bool:
+        return value in self._code_of
+
     def set(self, profile: int, value: str) -> None:
         code = self._code_of.get(value)
         if code is None:
@@ -61,6 +64,11 @@ class ProfileTable:
         if len(self._masks) > _MASKS_MAX:
             self._masks.popitem(last=False)
         return mask
+
+    def knows(self, dimension: str, value: str) -> bool:
+        """Whether any profile has this value."""
+        found = self._dimensions.get(dimension)
+        return found is not None and value in found
 
     def values(self, dimension: str) -> list[str]:
         """Values of a dimension that any profile has."""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from queryd.errors import EngineNotReady, LimitExceeded, PositionTimeout, QueryError, QueryFailed
+from queryd.errors import (
+    CohortTooSmall,
+    EngineNotReady,
+    LimitExceeded,
+    PositionTimeout,
+    QueryError,
+    QueryFailed,
+)
 from queryd.http.bodies import malformed_json
 from queryd.http.problems import ProblemError
 from queryd.http.shapes import FieldProblem
@@ -58,7 +65,7 @@ def of_record_error(error: RecordError) -> ProblemError:
 def _of_query_failure(error: QueryFailed) -> ProblemError:
     errors = [_place_in_query(error)] if isinstance(error, QueryError) else []
     headers = {"Retry-After": RETRY_AFTER_S} if isinstance(error, EngineNotReady) else {}
-    limit = error.limit if isinstance(error, LimitExceeded) else None
+    limit = error.limit if isinstance(error, LimitExceeded | CohortTooSmall) else None
     if isinstance(error, PositionTimeout):
         limit = "deadline_ms"
     return ProblemError(
@@ -68,7 +75,8 @@ def _of_query_failure(error: QueryFailed) -> ProblemError:
 
 def _place_in_query(error: QueryError | PredicateError) -> FieldProblem:
     """Line and column in the text, or the key of the JSON form."""
-    path = f"query:{error.line}:{error.column}" if error.line else getattr(error, "path", "") or "query"
+    path = getattr(error, "path", "") or "query"
+    path = f"{path}:{error.line}:{error.column}" if error.line else path
     message = error.message
     if error.expected:
         message = f"{message}; expected {' or '.join(error.expected)}"

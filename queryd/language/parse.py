@@ -73,10 +73,15 @@ def parse_query(text: str, *, text_bytes_max: int = TEXT_BYTES_MAX, depth_max: i
     return query
 
 
-def from_predicate_error(error: PredicateError, line: int = 0, column: int = 0) -> QueryError:
-    """A predicate's mistake as the query's; the place of the clause when the predicate has none."""
+def from_predicate_error(
+    error: PredicateError, line: int = 0, column: int = 0, *, path: str = ""
+) -> QueryError:
+    """A predicate's mistake as the query's; the place of the clause when the predicate has none.
+
+    ``path`` is the parameter or key that the predicate stands in, when it is not part of a query's text.
+    """
     where = (error.line, error.column) if error.line else (line, column)
-    return QueryError(error.message, *where, error.expected, error.nearest)
+    return QueryError(error.message, *where, error.expected, error.nearest, path)
 
 
 def parse_time(text: str) -> int:

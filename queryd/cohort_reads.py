@@ -1,0 +1,148 @@
+"""What the engine knows of a cohort besides its counts: what it means, how large it is, what is private.
+
+A cohort that is asked for goes through here, whatever asks: ``parsed`` (names against the schema), then
+``refuse_small`` (``min_cohort_size``), and what its answer must say comes from ``warnings``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import Final
+
+from queryd.errors import CohortTooSmall
+from queryd.hot.columns import HotColumns
+from queryd.hot.population import Population
+from queryd.language.parse import from_predicate_error
+from schemas.contradiction import is_contradiction
+from schemas.errors import PredicateError, shown
+from schemas.model import Schema
+from schemas.predicate import (
+    And,
+    Comparison,
+    Not,
+    Or,
+    Predicate,
+    check,
+    parse_predicate,
+    to_text,
+)
+from schemas.predicate_match import as_text
+
+_SIZES_MAX: Final = 64
+_SIZE_LIFE_S: Final = 1.0
+_NAMES_COMPARED_MAX: Final = 1_000
+_SENSE_MAX: Final = 1_024
+
+
+class CohortReads:
+    """Cohorts under one schema, over the columns and the users of one engine."""
+
+    def __init__(self, schema: Schema, hot: HotColumns, population: Population) -> None:
+        self._schema = schema
+        self._hot = hot
+        self._population = population
+        self._sizes: OrderedDict[Predicate, tuple[float, int]] = OrderedDict()
+        self._empty: OrderedDict[Predicate, bool] = OrderedDict()
+
+    def parsed(self, text: str, path: str = "cohort") -> Predicate:
+        """The checked predicate of ``text``: a declared name, or a predicate over dimensions.
+
+        Raises:
+            QueryError: it does not parse, or names what the schema lacks; ``path`` says which parameter.
+        """
+        try:
+            predicate = parse_predicate(text, self._schema.limits.max_predicate_depth)
+            return check(predicate, self._schema, "cohort")
+        except PredicateError as error:
+            raise from_predicate_error(error, path=path) from None
+
+    async def size(self, predicate: Predicate) -> int:
+        """Distinct users who are in a cohort now; counted at most once a second."""
+        known = self._sizes.pop(predicate, None)
+        if known is None or time.monotonic() - known[0] > _SIZE_LIFE_S:
+            await self._population.load()
+            known = (time.monotonic(), self._population.count(predicate))
+        self._sizes[predicate] = known
+        if len(self._sizes) > _SIZES_MAX:
+            self._sizes.popitem(last=False)
+        return known[1]
+
+    async def refuse_small(self, *predicates: Predicate) -> None:
+        """Nothing is told of a cohort with fewer users than the schema allows.
+
+        Raises:
+            CohortTooSmall: one of them has.
+        """
+        users_min = self._schema.limits.min_cohort_size
+        if not users_min:
+            return
+        for predicate in predicates:
+            if await self.size(predicate) < users_min:
+                raise CohortTooSmall(shown(to_text(predicate)), users_min)
+
+    def warnings(self, predicate: Predicate) -> list[str]:
+        """Why a cohort that can be asked for may not be the one that was meant."""
+        if self._contradicts_itself(predicate):
+            return [
+                f"the cohort {shown(to_text(predicate))} contradicts itself: nobody can be in it, "
+                "and every count of it is 0"
+            ]
+        found = list(dict.fromkeys(self._unheard_of(predicate)))
+        if not found and not self._hot.profiles.mask(predicate).any():
+            found.append("nobody who sent a signal has ever been in this cohort")
+        return found
+
+    def _contradicts_itself(self, predicate: Predicate) -> bool:
+        known = self._empty.pop(predicate, None)
+        if known is None:
+            labels = {name: dimension.labels for name, dimension in self._schema.dimensions.items()}
+            known = is_contradiction(predicate, labels)
+        self._empty[predicate] = known
+        if len(self._empty) > _SENSE_MAX:
+            self._empty.popitem(last=False)
+        return known
+
+    def _unheard_of(self, predicate: Predicate) -> Iterator[str]:
+        """Values that no user has had in a dimension that does not list its values: typing errors, mostly."""
+        for leaf in _comparisons(predicate):
+            if leaf.op not in ("=", "!=", "IN") or self._schema.dimensions[leaf.field].buckets:
+                continue
+            values = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
+            for value in (as_text(value) for value in values if value is not None):
+                if not self._hot.profiles.knows(leaf.field, value):
+                    yield from self._unheard(leaf.field, value)
+
+    def _unheard(self, dimension: str, value: str) -> Iterator[str]:
+        known = dict.fromkeys([*self._hot.profiles.values(dimension), *self._population.values(dimension)])
+        if value in known:
+            return
+        near = nearest_value(value, list(known))
+        hint = "" if near is None else f"; did you mean {shown(near)}?"
+        who = "no user" if self._population.loaded else "nobody who sent a signal"
+        yield f"{who} has had {dimension} {shown(value)}{hint}"
+
+
+def nearest_value(value: str, known: Sequence[str]) -> str | None:
+    """The known value that ``value`` was probably meant to be, whatever its case; None if none is close."""
+    folded: dict[str, str] = {}
+    for each in known:
+        folded.setdefault(each.casefold(), each)
+    wanted = value.casefold()
+    if wanted in folded or len(folded) > _NAMES_COMPARED_MAX:
+        return folded.get(wanted)
+    close = get_close_matches(wanted, list(folded), n=1, cutoff=0.5)
+    return folded[close[0]] if close else None
+
+
+def _comparisons(predicate: Predicate) -> Iterator[Comparison]:
+    match predicate:
+        case And(children) | Or(children):
+            for child in children:
+                yield from _comparisons(child)
+        case Not(child):
+            yield from _comparisons(child)
+        case Comparison():
+            yield predicate
