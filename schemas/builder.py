@@ -67,6 +67,10 @@ class SchemaBuilder:
         self._document["co_engagement"] = list(states)
         return self
 
+    def role(self, name: str, *signals: str) -> Self:
+        """What the sort modes count as ``liked``, ``viewed`` … (``schemas.sort_names.ROLES``)."""
+        return self._add("roles", name, list(signals))
+
     def segment(self, name: str, text: str) -> Self:
         """A behavioural segment: ``"count(like, category = jazz, 30d) >= 5"``."""
         return self._add("segments", name, text)

@@ -31,6 +31,7 @@ def to_document(schema: Schema) -> dict[str, Any]:
         "relationships": {name: _relationship(edge) for name, edge in schema.relationships.items()},
         "states": list(schema.states),
         "co_engagement": list(schema.co_engagement),
+        "roles": {role: list(signals) for role, signals in schema.roles.items()},
         "segments": {name: segment.text for name, segment in schema.segments.items()},
         "cohorts": {name: to_text(cohort.predicate) for name, cohort in schema.cohorts.items()},
         "profiles": _profiles(schema),

@@ -36,6 +36,7 @@ from schemas.node import Node, Report
 from schemas.predicate_ast import And
 from schemas.predicate_parser import parse_predicate
 from schemas.profile_reader import read_profiles
+from schemas.sort_names import ROLES
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ TOP_KEYS: Final = (
     "relationships",
     "states",
     "co_engagement",
+    "roles",
     "segments",
     "cohorts",
     "profiles",
@@ -70,6 +72,7 @@ def interpret(document: dict[str, Any], report: Report) -> Schema:
         relationships=_named(top.child("relationships"), _relationship),
         states=_states(top.child("states")),
         co_engagement=_names(top.child("co_engagement"), "the name of a state"),
+        roles=_roles(top.child("roles").keys(ROLES)),
         segments=_named(top.child("segments"), _segment),
         cohorts=_named(top.child("cohorts"), partial(_cohort, limits.max_predicate_depth)),
         profile_versions=read_profiles(top.child("profiles")),
@@ -239,6 +242,12 @@ def _names(node: Node, what: str) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         node.fail("each name once")
     return names
+
+
+def _roles(node: Node) -> dict[str, tuple[str, ...]]:
+    """The signals of each role; a role that is declared as nothing has none."""
+    roles = {name: _names(child, "the name of a signal") for name, child in node.entries() if name in ROLES}
+    return {name: signals for name, signals in roles.items() if signals}
 
 
 def _segment(name: str, node: Node) -> Segment:

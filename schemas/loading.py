@@ -18,7 +18,7 @@ from schemas.validation import validate
 __all__ = ["default_document", "load_schema", "to_document"]
 
 _DEFAULT_FILE: Final = Path(__file__).parent / "default.yaml"
-_MERGED_BY_NAME: Final = ("signals", "relationships", "segments", "cohorts", "profiles", "limits")
+_MERGED_BY_NAME: Final = ("signals", "relationships", "segments", "cohorts", "profiles", "limits", "roles")
 
 
 def load_schema(source: str | Path | Mapping[str, Any]) -> Schema:
@@ -26,9 +26,9 @@ def load_schema(source: str | Path | Mapping[str, Any]) -> Schema:
 
     A string of one line that holds no ``:`` and no brace is a path.
 
-    What the document leaves out, the default schema gives: signals, relationships, profiles and limits are
-    added by name, states are joined, and an entity's fields, embeddings or dimensions are the default's where
-    they are not given. ``extends: none`` at the top starts from nothing instead.
+    What the document leaves out, the default schema gives: signals, relationships, profiles, roles and limits
+    are added by name, states are joined, and an entity's fields, embeddings or dimensions are the default's
+    where they are not given. ``extends: none`` at the top starts from nothing instead.
 
     Raises:
         SchemaError: with every problem of the document.

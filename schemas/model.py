@@ -11,6 +11,7 @@ import msgspec
 from schemas.cohort_profile import encode_profile
 from schemas.durations import ALL_TIME, DURATION_MS_MAX, format_duration
 from schemas.predicate_ast import Predicate
+from schemas.sort_names import MEASURED_SOURCES
 
 EntityKind: TypeAlias = Literal["item", "user", "creator"]
 FieldType: TypeAlias = Literal["text", "keyword", "tags", "int", "float", "bool", "time"]
@@ -31,6 +32,7 @@ SOURCES: Final = (
     "collaborative",
     "exploration",
     "matching",
+    *MEASURED_SOURCES,
 )
 TERMS: Final = ("base", "personalization", "relationship", "signal", "recency", "penalty")
 READS: Final = ("count", "sum", "mean", "velocity", "acceleration", "decay", "ratio")
@@ -285,6 +287,8 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     states: dict[str, StateDef]
     co_engagement: tuple[str, ...] = ()
     """States whose members are indexed by item, to find users who share items."""
+    roles: dict[str, tuple[str, ...]] = {}
+    """The signals that sort modes count as likes, views and so on, by role (``sort_names.ROLES``)."""
     segments: dict[str, Segment] = {}
     cohorts: dict[str, Cohort] = {}
     profile_versions: tuple[Profile, ...] = ()

@@ -10,6 +10,7 @@ from schemas.model import Profile, Schema, SignalDef, Term
 from schemas.node import nearest
 from schemas.predicate_check import check
 from schemas.predicate_parser import parse_predicate
+from schemas.sort_names import ROLES_OF_SOURCES
 
 
 def profile_problems(schema: Schema, profile: Profile) -> Iterator[Problem]:
@@ -23,10 +24,22 @@ def profile_problems(schema: Schema, profile: Profile) -> Iterator[Problem]:
         yield from _window_problems(signal, profile.window, f"{path}.window", needs_duration=False)
     if not profile.sources:
         yield Problem(f"{path}.sources", [], "at least one source of candidates")
+    for index, source in enumerate(profile.sources):
+        yield from _role_problems(schema, profile, source.source, f"{path}.sources[{index}]")
     for index, term in enumerate(profile.terms):
         yield from _term_problems(schema, term, f"{path}.terms[{index}]")
     for index, gate in enumerate(profile.gates):
         yield from _gate_problems(schema, gate, f"{path}.gates[{index}]")
+
+
+def _role_problems(schema: Schema, profile: Profile, source: str, path: str) -> Iterator[Problem]:
+    """A source that counts likes needs a signal that stands for them, with the window of the profile."""
+    for role in ROLES_OF_SOURCES.get(source, ()):
+        if not schema.roles.get(role):
+            yield Problem(path, source, f"a signal for the role {role}, like roles: {{{role}: NAME}}")
+        for name in schema.roles.get(role, ()):
+            if name in schema.signals:
+                yield from _window_problems(schema.signals[name], profile.window, path, needs_duration=False)
 
 
 def _window_problems(

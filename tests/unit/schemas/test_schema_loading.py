@@ -284,6 +284,27 @@ def test_edges_states_and_co_engagement_that_make_no_sense_are_named() -> None:
     assert found["co_engagement"].nearest == "saved"
 
 
+def test_roles_name_signals_and_sources_that_count_them_need_them() -> None:
+    schema = load_schema("signals: {clap: {windows: [24h]}}\nroles: {liked: [like, clap], dwelt: null}")
+    assert schema.roles["liked"] == ("like", "clap")
+    assert schema.roles["viewed"] == ("view",), "what is not given is the default's"
+    assert "dwelt" not in schema.roles
+    assert load_schema(to_document(schema)) == schema
+    assert SchemaBuilder().role("shared", "share", "repost").build().roles["shared"] == ("share", "repost")
+    found = problems_of(
+        """
+        roles: {liked: [lke], adored: like, dwelt: null, commented: unlike}
+        profiles:
+          stays: {sources: [dwell]}
+          talked_about: {window: 7d, sources: [discussed]}
+        """
+    )
+    assert found["roles.liked"].nearest == "like"
+    assert "liked" in found["roles.adored"].expected, "a role that no sort mode knows"
+    assert "roles: {dwelt: NAME}" in found["profiles.stays.sources[0]"].expected
+    assert "a window of unlike" in found["profiles.talked_about.sources[0]"].expected
+
+
 def test_the_report_reads_as_path_value_expectation_and_hint() -> None:
     with pytest.raises(SchemaError) as caught:
         load_schema("signals: {ping: {state: sen}}")
