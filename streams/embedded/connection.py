@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import cast
 
@@ -28,6 +28,7 @@ from streams.embedded.codec import (
 )
 from streams.embedded.dispatcher import Dispatcher
 from streams.embedded.errors import RequestError
+from streams.embedded.file_slice import Records
 from streams.embedded.frames import FrameReader
 from streams.embedded.handle_cluster import api_versions_body
 from streams.embedded.handle_fetch import PendingFetch
@@ -44,6 +45,8 @@ _FETCH_KEY = _FETCH.to_bytes(2, "big")
 _LENGTH_BYTES = 4
 # More than this not yet with the kernel, and the connection gets no further answers.
 _WRITE_BUFFER_BYTES = 128 * 1024
+# So much of a file is read and handed to the kernel at once: while it is in the processor's cache.
+_PIECE_BYTES = 256 * 1024
 
 
 class Answer:
@@ -54,7 +57,7 @@ class Answer:
     def __init__(self, began_s: float, *, holds_up: bool) -> None:
         self.began_s = began_s
         self.holds_up = holds_up
-        self.parts: list[bytes] | None = None
+        self.parts: deque[Records] | None = None
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -314,16 +317,18 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- answers -------------------------------------------------------------------------------
 
-    def _responder(self, header: RequestHeader, answer: Answer) -> Callable[[list[bytes] | None], None]:
+    def _responder(self, header: RequestHeader, answer: Answer) -> Callable[[Sequence[Records] | None], None]:
         return lambda parts: self._respond(header, answer, parts)
 
-    def _respond(self, header: RequestHeader, answer: Answer, parts: list[bytes] | None) -> None:
+    def _respond(self, header: RequestHeader, answer: Answer, parts: Sequence[Records] | None) -> None:
         if parts is None:
-            answer.parts = []
+            answer.parts = deque()
         else:
             head = response_header(header.api_key, header.version, header.correlation_id)
             size = len(head) + sum(map(len, parts))
-            answer.parts = [size.to_bytes(_LENGTH_BYTES, "big") + head + parts[0], *parts[1:]]
+            first = parts[0]
+            assert isinstance(first, bytes), "an answer begins with fields of its own"
+            answer.parts = deque([size.to_bytes(_LENGTH_BYTES, "big") + head + first, *parts[1:]])
         now_s = monotonic()
         if header.api_key in APIS:
             self._broker.measures.request_s[header.api_key].add(now_s - answer.began_s)
@@ -334,15 +339,34 @@ class Connection(asyncio.BufferedProtocol):
             self._pump()
 
     def _flush(self) -> None:
-        """Write what is known, in order."""
-        answers, transport = self._answers, self._transport
-        while answers and transport is not None and (parts := answers[0].parts) is not None:
-            answers.popleft()
-            self._active_s = monotonic()
-            if parts:
-                transport.writelines(parts)
+        """Write what is known, in order; what is still in files only as far as the client takes it."""
+        try:
+            while self._transport is not None and (piece := self._next_piece()) is not None:
+                self._transport.write(piece)
+        except OSError as error:
+            # The length has been announced already, so no other answer can follow.
+            self.close("failed", f"an answer could not be read: {error}")
+            self.abort()
+        answers = self._answers
         if self._login.has_failed and not answers:
             self.close("login_failed", "a login was refused")
+
+    def _next_piece(self) -> bytes | None:
+        """The next bytes to be written, None if there are none now."""
+        answers = self._answers
+        while answers and (parts := answers[0].parts) is not None:
+            part = parts[0] if parts else None
+            if part is None:
+                answers.popleft()
+                self._active_s = monotonic()
+            elif isinstance(part, bytes):
+                parts.popleft()
+                return part
+            elif not len(part):
+                parts.popleft()
+            else:
+                return None if self._paused_writing else part.take(_PIECE_BYTES)
+        return None
 
     def _count_unsent(self, size: int) -> None:
         before, self._unsent = self._unsent, size

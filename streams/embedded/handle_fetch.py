@@ -10,6 +10,7 @@ from streams.embedded import batch
 from streams.embedded.broker import Broker
 from streams.embedded.codec import ERRORS
 from streams.embedded.errors import CorruptBatchError
+from streams.embedded.file_slice import Records, whole
 from streams.embedded.hot_codec import FetchedPartition, FetchRequest, FetchResult, write_fetch
 from streams.embedded.partition import PartitionLog
 
@@ -21,7 +22,7 @@ _NO_SESSION = ERRORS["fetch_session_id_not_found"]
 # However long a client wants to wait, a minute is longer than any default.
 _WAIT_MS_MAX = 60_000
 
-Respond = Callable[[list[bytes] | None], None]
+Respond = Callable[[list[Records] | None], None]
 
 
 class PendingFetch:
@@ -115,7 +116,8 @@ class PendingFetch:
         if log is None:
             return FetchResult(item.topic, item.partition, _UNKNOWN, -1, -1, -1, None, b"")
         committed = self._request.read_committed
-        error, records = 0, b""
+        error = 0
+        records: Records = b""
         if item.offset < log.start_offset or item.offset > log.end_offset:
             error = _OUT_OF_RANGE
         elif left > 0:
@@ -125,6 +127,12 @@ class PendingFetch:
             except CorruptBatchError as damage:
                 logger.warning("%s-%d: %s", item.topic, item.partition, damage)
                 error = ERRORS[damage.code]
+        aborted: list[tuple[int, int]] | None = None
+        if committed:
+            aborted = []
+            if records and log.aborted and log.aborted[-1].last_offset >= item.offset:
+                records = whole(records)
+                aborted = _aborted(log, item.offset, records)
         return FetchResult(
             item.topic,
             item.partition,
@@ -132,15 +140,13 @@ class PendingFetch:
             log.high_watermark.offset,
             log.last_stable_offset,
             log.start_offset,
-            _aborted(log, item.offset, records) if committed else None,
+            aborted,
             records,
         )
 
 
 def _aborted(log: PartitionLog, offset: int, records: bytes) -> list[tuple[int, int]]:
     """Aborted transactions within the batches that are sent."""
-    if not records or not log.aborted or log.aborted[-1].last_offset < offset:
-        return []
     position = 0
     end = offset
     while position + batch.HEADER_BYTES <= len(records):

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from streams.embedded.codec import FETCH_FLEXIBLE, PRODUCE_FLEXIBLE, read_uvarint, skip_tags, write_uvarint
 from streams.embedded.errors import RequestError
+from streams.embedded.file_slice import Records
 
 _I16 = struct.Struct(">h")
 _I32 = struct.Struct(">i")
@@ -85,7 +86,7 @@ class FetchResult(NamedTuple):
     last_stable_offset: int
     start_offset: int
     aborted: list[tuple[int, int]] | None
-    records: bytes
+    records: Records
 
 
 _ResultT = TypeVar("_ResultT", ProduceResult, FetchResult)
@@ -242,10 +243,10 @@ def _read_fetch(cursor: _Cursor, version: int) -> FetchRequest:
     return FetchRequest(wait_ms, bytes_min, bytes_max, isolation == 1, session_id, session_epoch, partitions)
 
 
-def write_fetch(results: list[FetchResult], version: int, error: int = 0) -> list[bytes]:
+def write_fetch(results: list[FetchResult], version: int, error: int = 0) -> list[Records]:
     """The body of a Fetch response as buffers for the socket; record bytes are passed through."""
     flexible = version >= FETCH_FLEXIBLE
-    out: list[bytes] = [b"\x00\x00\x00\x00"]
+    out: list[Records] = [b"\x00\x00\x00\x00"]
     if version >= 7:
         out.append(error.to_bytes(2, "big", signed=True) + b"\x00\x00\x00\x00")
     topics = _by_topic(results)
@@ -262,7 +263,7 @@ def write_fetch(results: list[FetchResult], version: int, error: int = 0) -> lis
     return _join_small(out)
 
 
-def _write_fetched(out: list[bytes], result: FetchResult, version: int) -> None:
+def _write_fetched(out: list[Records], result: FetchResult, version: int) -> None:
     flexible = version >= FETCH_FLEXIBLE
     out.append(
         _FETCHED.pack(result.partition, result.error, result.high_watermark, result.last_stable_offset)
@@ -284,12 +285,12 @@ def _write_fetched(out: list[bytes], result: FetchResult, version: int) -> None:
         out.append(b"\x00")
 
 
-def _join_small(parts: list[bytes]) -> list[bytes]:
-    """Join runs of small buffers, keep large ones as they are."""
-    joined: list[bytes] = []
+def _join_small(parts: list[Records]) -> list[Records]:
+    """Join runs of small buffers, keep large ones and what is still in a file as they are."""
+    joined: list[Records] = []
     run: list[bytes] = []
     for part in parts:
-        if len(part) < 16_384:
+        if isinstance(part, bytes) and len(part) < 16_384:
             run.append(part)
             continue
         if run:
@@ -308,11 +309,11 @@ def _by_topic(results: list[_ResultT]) -> dict[str, list[_ResultT]]:
     return topics
 
 
-def _write_count(out: list[bytes], count: int, flexible: bool) -> None:
+def _write_count(out: list[Records] | list[bytes], count: int, flexible: bool) -> None:
     out.append(write_uvarint(count + 1) if flexible else count.to_bytes(4, "big"))
 
 
-def _write_string(out: list[bytes], value: str, flexible: bool) -> None:
+def _write_string(out: list[Records] | list[bytes], value: str, flexible: bool) -> None:
     raw = value.encode()
     out.append((write_uvarint(len(raw) + 1) if flexible else len(raw).to_bytes(2, "big")) + raw)
 

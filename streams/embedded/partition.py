@@ -16,6 +16,7 @@ from streams.embedded import batch
 from streams.embedded.batch import BatchHeader, Buffer
 from streams.embedded.commit import GroupCommit
 from streams.embedded.errors import CorruptBatchError
+from streams.embedded.file_slice import Records, whole
 from streams.embedded.open_files import OpenFiles
 from streams.embedded.producers import Producers
 from streams.embedded.recovery import recover
@@ -288,7 +289,7 @@ class PartitionLog:
 
     # -- read ----------------------------------------------------------------------------------
 
-    def read(self, offset: int, bytes_max: int, *, committed: bool, at_least_one: bool = True) -> bytes:
+    def read(self, offset: int, bytes_max: int, *, committed: bool, at_least_one: bool = True) -> Records:
         """Whole batches from the one that holds `offset`; the first even if it alone exceeds `bytes_max`.
 
         committed: end at the last stable offset instead of the high watermark.
@@ -342,8 +343,8 @@ class PartitionLog:
             for position, header in segment.walk(segment.position_for_time(timestamp_ms), end):
                 if header.max_timestamp < timestamp_ms or header.is_control:
                     continue
-                content = segment.read_checked(
-                    position, header.size, header.base_offset, gapless=self._is_gapless
+                content = whole(
+                    segment.read_checked(position, header.size, header.base_offset, gapless=self._is_gapless)
                 )
                 for record in batch.iterate(content, 0, header):
                     if record.timestamp >= timestamp_ms and record.offset >= self.start_offset:

@@ -19,6 +19,7 @@ from crc32c import crc32c
 
 from streams.embedded.batch import HEADER_BYTES, BatchHeader, Buffer, is_whole, read_header
 from streams.embedded.errors import CorruptBatchError
+from streams.embedded.file_slice import FileSlice, OpenFile, Records
 from streams.embedded.producers import ProducerSnapshot
 
 LOG_SUFFIX = ".log"
@@ -29,6 +30,8 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _IOVEC_MAX = 1024
 # A header walk reads this much ahead beyond one index interval.
 _WALK_BYTES = 8192
+# Less than this is read at once: it costs no more than to remember where it lies.
+_SLICE_BYTES_MIN = 64 * 1024
 
 
 class NoSpaceError(OSError):
@@ -125,20 +128,24 @@ class Segment:
         self._offsets = array("q")
         self._positions = array("q")
         self._timestamps = array("q")
-        self._fd = -1
+        self._file: OpenFile | None = None
 
     # -- files ---------------------------------------------------------------------------------
 
     @property
     def fd(self) -> int:
         """The open file; opened on first use."""
-        if self._fd < 0:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        return self._fd
+        return self._opened().fd
+
+    def _opened(self) -> OpenFile:
+        if self._file is None:
+            self._file = OpenFile(os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC))
+        return self._file
 
     def create(self) -> None:
         """Make the file, empty."""
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        self._file = OpenFile(os.open(self.path, flags, 0o644))
 
     def write_pending(self) -> None:
         """Write what was appended, not yet synced."""
@@ -150,12 +157,11 @@ class Segment:
 
     @property
     def is_open(self) -> bool:
-        return self._fd >= 0
+        return self._file is not None
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Let go of the file; it closes with the last answer that is still being sent from it."""
+        self._file = None
 
     def remove(self) -> None:
         """Close and delete the file and its snapshot."""
@@ -202,14 +208,19 @@ class Segment:
     def read(self, position: int, length: int) -> bytes:
         return os.pread(self.fd, length, position)
 
-    def read_checked(self, position: int, length: int, offset: int, *, gapless: bool) -> bytes:
+    def read_checked(self, position: int, length: int, offset: int, *, gapless: bool) -> Records:
         """Whole batches for a reader of `offset`; what a start took on trust is checked when first read.
+
+        What needs no check and is large is read piece by piece while it is sent.
 
         gapless: offsets follow each other without holes (nothing was compacted). Returns what is sound in
         front of damage. Raises CorruptBatchError when the damage comes first.
         """
+        is_known = position >= self._unchecked_end or position + length <= self._checked
+        if is_known and length >= _SLICE_BYTES_MIN:
+            return FileSlice(self._opened(), position, length)
         data = self.read(position, length)
-        if position >= self._unchecked_end or position + length <= self._checked:
+        if is_known:
             return data
         sound = _sound_bytes(data, offset, self.next_offset, gapless=gapless)
         if sound == len(data) and position <= self._checked:

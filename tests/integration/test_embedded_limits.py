@@ -135,7 +135,7 @@ async def test_many_large_requests_at_once_all_come_through(tmp_path: Path) -> N
 
 async def test_readers_that_take_no_answers_stop_further_fetches_only(tmp_path: Path) -> None:
     size = 4 << 20
-    async with running(tmp_path, unsent_bytes_max=1 << 20, stall_timeout_s=1.0) as log:
+    async with running(tmp_path, unsent_bytes_max=1_000, stall_timeout_s=1.0) as log:
         await create(log, "t")
         first = await Wire.open(log)
         first.send(produce(bytes(size)))
@@ -149,13 +149,42 @@ async def test_readers_that_take_no_answers_stop_further_fetches_only(tmp_path: 
             for _ in range(4):
                 wire.send(fetch(size))
         await until(lambda: not unsent.room)
-        assert unsent.used < 4 * size
+        # What they have not taken is not read either.
+        assert unsent.used < size
         assert await first.is_alive()
         # Whoever takes nothing for the stall time is closed, then the others have their turn.
         first.send(fetch(size, 5))
         correlation_id, body = await first.answer()
         assert (correlation_id, len(body) > size) == (5, True)
         await until(lambda: closed(log, "stalled") == 4 and unsent.used == 0)
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_an_answer_that_has_begun_is_completed(tmp_path: Path, deleted: bool) -> None:
+    size = 4 << 20
+    async with running(tmp_path, open_segments_max=1) as log:
+        await create(log, "t")
+        wire = await Wire.open(log)
+        value = bytes(range(256)) * (size // 256)
+        wire.send(produce(value))
+        await wire.answer()
+        wire._reader._transport.pause_reading()  # type: ignore[attr-defined]
+        # More than the sockets' own buffers hold.
+        for number in range(8):
+            wire.send(fetch(2 * size, number))
+        assert log._broker is not None
+        await until(lambda: log._broker.unsent.used > 0)  # type: ignore[union-attr]
+        if deleted:
+            admin = AIOKafkaAdminClient(bootstrap_servers=log.address)
+            await admin.start()
+            await admin.delete_topics(["t"])
+            await admin.close()
+        wire._reader._transport.resume_reading()  # type: ignore[attr-defined]
+        answers = [(await wire.answer())[1] for _ in range(8)]
+        # Those that had not begun say that the topic is gone.
+        assert (len(answers[-1]) < 100) == deleted
+        assert value in answers[0]
+        assert all(value in answer for answer in answers if len(answer) >= 100)
 
 
 async def test_idle_and_stalled_connections_are_closed(tmp_path: Path) -> None:
