@@ -10,11 +10,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from typing import Final
+from typing import Final, NamedTuple
 
 from queryd.errors import CohortTooSmall
 from queryd.hot.columns import HotColumns
-from queryd.hot.population import Population
+from queryd.hot.population import Population, names_segment
 from queryd.language.parse import from_predicate_error
 from schemas.contradiction import is_contradiction
 from schemas.errors import PredicateError, shown
@@ -37,6 +37,14 @@ _NAMES_COMPARED_MAX: Final = 1_000
 _SENSE_MAX: Final = 1_024
 
 
+class _Size(NamedTuple):
+    """Users counted at a time on the monotonic clock, at a version of the population."""
+
+    counted_s: float
+    version: int
+    users: int
+
+
 class CohortReads:
     """Cohorts under one schema, over the columns and the users of one engine."""
 
@@ -44,7 +52,7 @@ class CohortReads:
         self._schema = schema
         self._hot = hot
         self._population = population
-        self._sizes: OrderedDict[Predicate, tuple[float, int]] = OrderedDict()
+        self._sizes: OrderedDict[Predicate, _Size] = OrderedDict()
         self._empty: OrderedDict[Predicate, bool] = OrderedDict()
 
     def parsed(self, text: str, path: str = "cohort") -> Predicate:
@@ -60,18 +68,20 @@ class CohortReads:
             raise from_predicate_error(error, path=path) from None
 
     async def size(self, predicate: Predicate) -> int:
-        """Distinct users who are in a cohort now; counted at most once a second."""
-        known = self._sizes.pop(predicate, None)
-        if known is None or time.monotonic() - known[0] > _SIZE_LIFE_S:
+        """Distinct users who are in a cohort now."""
+        known = self._sizes.get(predicate)
+        followed = known is not None and known.version == self._population.version
+        if known is None or not followed or names_segment(predicate):
             await self._population.load()
-            known = (time.monotonic(), self._population.count(predicate))
+            known = _Size(time.monotonic(), self._population.version, self._population.count(predicate))
         self._sizes[predicate] = known
+        self._sizes.move_to_end(predicate)
         if len(self._sizes) > _SIZES_MAX:
             self._sizes.popitem(last=False)
-        return known[1]
+        return known.users
 
     async def refuse_small(self, *predicates: Predicate) -> None:
-        """Nothing is told of a cohort with fewer users than the schema allows.
+        """Nothing is told of a cohort with fewer users than the schema allows, as of a second ago at most.
 
         Raises:
             CohortTooSmall: one of them has.
@@ -80,7 +90,10 @@ class CohortReads:
         if not users_min:
             return
         for predicate in predicates:
-            if await self.size(predicate) < users_min:
+            known = self._sizes.get(predicate)
+            fresh = known is not None and time.monotonic() - known.counted_s < _SIZE_LIFE_S
+            users = known.users if known is not None and fresh else await self.size(predicate)
+            if users < users_min:
                 raise CohortTooSmall(shown(to_text(predicate)), users_min)
 
     def warnings(self, predicate: Predicate) -> list[str]:

@@ -19,6 +19,7 @@ import numpy as np
 from materializers.materializer import Scope as TableScope
 from queryd.assembly import Assembler, TitleReader, explained
 from queryd.cohort_reads import CohortReads
+from queryd.compare import MIN_COUNT, Question, compare
 from queryd.creators import CreatorFacts
 from queryd.cursor import CursorCodec, check_same_list
 from queryd.erasures import ErasureReads
@@ -45,10 +46,10 @@ from queryd.language.json_form import from_json
 from queryd.language.parse import parse_query
 from queryd.ledgers import Ledgers, ranges_of_users
 from queryd.plan.plan import Plan
-from queryd.plan.planner import make_plan
+from queryd.plan.planner import make_plan, usual_signal
 from queryd.positions import AppliedPositions
 from queryd.records import RecordReads
-from queryd.reply import Degradation, Ledger, QueryReply
+from queryd.reply import CohortComparison, Degradation, Ledger, QueryReply
 from queryd.text.index import TextIndex
 from queryd.user_reads import UserReads
 from queryd.vector.index import VectorIndex
@@ -240,7 +241,8 @@ class Engine:
         await users.load(ranges_of_users(reads, scope, asked, window))
         current = self._items_of(kind, id)  # there may be more of them by now
         items = items if current is None else current
-        ledgers = Ledgers(self._hot, reads, items, users, scope, cohort)
+        warnings = [] if scope.cohort is None else self._cohorts.warnings(scope.cohort)
+        ledgers = Ledgers(self._hot, reads, items, users, scope, cohort, warnings)
         if signal is not None:
             return ledgers.of(id, self.schema.signals[signal], window)
         return {
@@ -330,6 +332,40 @@ class Engine:
         users = await self._cohorts.size(predicate)
         warnings = self._cohorts.warnings(predicate)
         return {"cohort": cohort, "users": users, "estimator": "exact", "warnings": warnings}
+
+    async def compare_cohorts(
+        self,
+        a: str,
+        b: str,
+        signal: str | None = None,
+        window: str = "24h",
+        at: int | None = None,
+        limit: int = 20,
+        min_count: int = MIN_COUNT,
+    ) -> CohortComparison:
+        """Items by lift of one cohort over another.
+
+        Args:
+            signal: whose events are compared; without it, those that trends count.
+            min_count: items with fewer events in both cohorts together are left out.
+
+        Raises:
+            QueryError: no cohort, signal or window of the schema, or a time that has not passed.
+            CohortTooSmall: one of the two.
+        """
+        self._require_ready()
+        question = Question(a, b, signal or usual_signal(self.schema), window, limit, min_count)
+        question.check(self.schema)
+        now_ms = self._clock_ms()
+        if at is not None and at > now_ms:
+            raise QueryError("at lies in the future", expected=["a time that has passed"], path="at")
+        cohorts = self._cohorts.parsed(a, "a"), self._cohorts.parsed(b, "b")
+        await self._cohorts.refuse_small(*cohorts)
+        sizes = await self._cohorts.size(cohorts[0]), await self._cohorts.size(cohorts[1])
+        reads = SignalReads(self._hot, self._cold, now_ms, now_ms if at is None else at)
+        found = compare(question, cohorts, sizes, self._hot, reads)
+        said = [warning for cohort in cohorts for warning in self._cohorts.warnings(cohort)]
+        return msgspec.structs.replace(found, warnings=list(dict.fromkeys([*said, *found.warnings])))
 
     async def record(self, kind: str, id: str) -> bytes | None:
         """The current record of an item, user or creator as JSON, None when there is none."""

@@ -39,6 +39,7 @@ class Ledgers:
         items: bool[items], the item, or all items of the creator.
         users: distinct users of the same items.
         cohort: the cohort as it was asked for, None for everybody.
+        warnings: what each ledger must say of it.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Ledgers:
         users: DistinctUsers,
         scope: Scope,
         cohort: str | None,
+        warnings: list[str],
     ) -> None:
         self._hot = hot
         self._reads = reads
@@ -56,6 +58,7 @@ class Ledgers:
         self._users = users
         self._scope = scope
         self._cohort = cohort
+        self._warnings = warnings
 
     def of(self, id_: str, signal: SignalDef, window: str | None) -> Ledger:
         """One signal's ledger, of one window or of all that the signal declares.
@@ -88,6 +91,7 @@ class Ledgers:
             windows={name: found[name] for name in windows},
             decay=decay,
             resolution=_label(max(resolution_ms, total.resolution_ms)),
+            warnings=self._warnings,
         )
 
     def _all_time(self, signal: SignalDef, total: Amount, *, with_users: bool) -> Totals:

@@ -92,12 +92,59 @@ class WindowTotals(msgspec.Struct, frozen=True, omit_defaults=True):
     resolution: Resolution
 
 
+class ComparedCohort(msgspec.Struct, frozen=True):
+    """One side of a comparison: distinct users who are in it now, and all its events in the window."""
+
+    cohort: str
+    users: int
+    events: int
+
+
+class ComparedItem(msgspec.Struct, frozen=True):
+    """An item in two cohorts: its events, its share of each side's events, and the ratio of the shares.
+
+    `lift` has half an event added to each count, so that it is defined where one side has none; the truth
+    lies between `lift_low` and `lift_high` with the stated confidence.
+    """
+
+    id: str
+    rank: int
+    count_a: int
+    count_b: int
+    rate_a: float
+    rate_b: float
+    lift: float
+    lift_low: float
+    lift_high: float
+
+
+class CohortComparison(msgspec.Struct, frozen=True):
+    """Items by lift of cohort `a` over cohort `b`, the highest first.
+
+    `items_compared` items had `min_count` events or more in both cohorts together; `items_left_out` had
+    fewer.
+    """
+
+    a: ComparedCohort
+    b: ComparedCohort
+    signal: str
+    window: str
+    at: int
+    confidence: float
+    min_count: int
+    estimator: Literal["exact", "ipf", "independence"]
+    results: list[ComparedItem]
+    items_compared: int
+    items_left_out: int
+    warnings: list[str]
+
+
 class Ledger(msgspec.Struct, frozen=True):
     """What one signal has amounted to for one entity at time `at`.
 
     `decay` has a score for each half-life, for the lifetime of a linear decay, or `all_time` where nothing
     fades. `resolution` is the length of the buckets that `all_time` and `decay` were summed from; `exact`
-    when events are known one by one.
+    when events are known one by one. `warnings`: why the cohort may not be the one that was meant.
     """
 
     id: str
@@ -109,3 +156,4 @@ class Ledger(msgspec.Struct, frozen=True):
     windows: dict[str, WindowTotals]
     decay: dict[str, float]
     resolution: Resolution
+    warnings: list[str] = []

@@ -89,6 +89,8 @@ def parse_predicate(text: str, depth_max: int = DEPTH_MAX) -> Predicate:
         raise PredicateError(
             f"the predicate is longer than {TEXT_BYTES_MAX} bytes (max_query_text_bytes)", 1, 1
         )
+    if not text.strip():
+        raise PredicateError("the predicate is empty", 1, 1, [_HUMAN_WORDS["NAME"]])
     try:
         condition = cast(Condition, _parser().parse(text))
     except UnexpectedInput as error:

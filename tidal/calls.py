@@ -33,7 +33,7 @@ from queryd.http.shapes import (
     UserState,
     Written,
 )
-from queryd.reply import Ledger, QueryReply
+from queryd.reply import CohortComparison, Ledger, QueryReply
 from streams.positions import Position, Positions
 from tidal.client_errors import ClientError, refused
 
@@ -255,9 +255,33 @@ def cohorts() -> Call[Cohorts]:
     return Call("GET", "/v1/cohorts", Cohorts)
 
 
-def cohort_size(cohort: str) -> Call[CohortSize]:
+def cohort_size(cohort: str, after: After | None) -> Call[CohortSize]:
     """GET /v1/cohorts/size."""
-    return Call("GET", "/v1/cohorts/size", CohortSize, {"cohort": cohort})
+    return Call("GET", "/v1/cohorts/size", CohortSize, {"cohort": cohort, **_after(after)})
+
+
+def compare_cohorts(
+    a: str,
+    b: str,
+    signal: str | None,
+    window: str | None,
+    at: int | None,
+    limit: int | None,
+    min_count: int | None,
+    after: After | None,
+) -> Call[CohortComparison]:
+    """GET /v1/cohorts/compare."""
+    parameters = {
+        "a": a,
+        "b": b,
+        "signal": signal,
+        "window": window,
+        "at": at,
+        "limit": limit,
+        "min_count": min_count,
+        **_after(after),
+    }
+    return Call("GET", "/v1/cohorts/compare", CohortComparison, parameters)
 
 
 def schema() -> Call[dict[str, Any]]:

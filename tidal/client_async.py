@@ -40,7 +40,7 @@ from queryd.http.shapes import (
     UserState,
     Written,
 )
-from queryd.reply import Ledger, QueryReply
+from queryd.reply import CohortComparison, Ledger, QueryReply
 from tidal import calls
 from tidal.calls import DEFAULT_URL, TIMEOUT_S, After, Call, Event, Kind, Parameter, Record
 from tidal.client_errors import RETRIES, ClientError, Retries, unreachable
@@ -228,9 +228,25 @@ class AsyncClient:
         """Declared cohorts, segments and dimensions."""
         return await self._send(calls.cohorts())
 
-    async def cohort_size(self, cohort: str) -> CohortSize:
+    async def cohort_size(self, cohort: str, *, after: After | None = None) -> CohortSize:
         """Distinct users of a cohort."""
-        return await self._send(calls.cohort_size(cohort))
+        return await self._send(calls.cohort_size(cohort, after))
+
+    async def compare_cohorts(
+        self,
+        a: str,
+        b: str,
+        signal: str | None = None,
+        window: str | None = None,
+        *,
+        at: int | None = None,
+        limit: int | None = None,
+        min_count: int | None = None,
+        after: After | None = None,
+    ) -> CohortComparison:
+        """Items by lift of cohort `a` over cohort `b`, with counts, rates and an interval of confidence."""
+        call = calls.compare_cohorts(a, b, signal, window, at, limit, min_count, after)
+        return await self._send(call)
 
     async def schema(self) -> dict[str, Any]:
         """The schema that is served."""

@@ -62,6 +62,8 @@ class Population:
         self._users: dict[int, _PartitionUsers] = {}
         self._segments = segments or _NoSegments()
         self._loading = asyncio.Lock()
+        self.version = 0
+        """Changes whenever a record may have changed."""
 
     @property
     def loaded(self) -> bool:
@@ -84,6 +86,7 @@ class Population:
         users = self._users.get(partition)
         if users is None:
             return
+        self.version += 1
         for change in changes:
             profile = _GONE if change.raw is None else self._read_profile(change.raw)
             users.set(entity_id(change.id), profile)
@@ -91,10 +94,11 @@ class Population:
     def drop(self, partition: int) -> None:
         """Forget a partition whose rows were replaced; the next ``load`` reads it."""
         self._users.pop(partition, None)
+        self.version += 1
 
     def count(self, predicate: Predicate) -> int:
         """Users who satisfy a checked predicate now; those of ``load`` and of what came after."""
-        if _names_segment(predicate):
+        if names_segment(predicate):
             return self._count_each(predicate)
         mask = self._profiles.mask(predicate)
         return sum(int(lengthened(users.counts(), len(mask))[mask].sum()) for users in self._users.values())
@@ -114,10 +118,10 @@ class Population:
         match predicate:
             case Flag(name):
                 return np.isin(ids, members[name])
-            case And(children) if _names_segment(predicate):
+            case And(children) if names_segment(predicate):
                 parts = [self._holds(child, ids, profiles, members) for child in children]
                 return np.asarray(np.logical_and.reduce(parts))
-            case Or(children) if _names_segment(predicate):
+            case Or(children) if names_segment(predicate):
                 parts = [self._holds(child, ids, profiles, members) for child in children]
                 return np.asarray(np.logical_or.reduce(parts))
             case Not(child):
@@ -247,7 +251,8 @@ class _ProfileReader:
         return int(dealt)
 
 
-def _names_segment(predicate: Predicate) -> bool:
+def names_segment(predicate: Predicate) -> bool:
+    """Whether it depends on what users did, and so on the time."""
     return next(_segments_of(predicate), None) is not None
 
 

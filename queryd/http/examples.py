@@ -29,6 +29,7 @@ _LEDGER: Final = {
     },
     "decay": {"24h": 8.73},
     "resolution": "exact",
+    "warnings": [],
 }
 _PAGE: Final = {
     "request_id": "5dbe5ac16267ec84a315145f5dbe5ac1",
@@ -61,6 +62,9 @@ PARAMETERS: Final[Mapping[str, Any]] = {
     "window": "24h",
     "at": _AT,
     "cohort": "locale:US, age:18-24",
+    "a": "locale:US, age:18-24",
+    "b": "locale:US AND NOT age:18-24",
+    "min_count": 10,
     "after": POSITION,
     "state": "liked",
     "cursor": "AaRsaWtlZKZpdGVtX0k",
@@ -153,7 +157,38 @@ REPLIES: Final[Mapping[str, Any]] = {
         "segments": [],
         "dimensions": ["locale", "age"],
     },
-    "getCohortSize": {"cohort": "locale:US, age:18-24", "users": 1200, "estimator": "exact"},
+    "getCohortSize": {
+        "cohort": "locale:US, age:18-24",
+        "users": 1200,
+        "estimator": "exact",
+        "warnings": [],
+    },
+    "compareCohorts": {
+        "a": {"cohort": "locale:US, age:18-24", "users": 1200, "events": 4000},
+        "b": {"cohort": "locale:US AND NOT age:18-24", "users": 5100, "events": 9000},
+        "signal": "view",
+        "window": "24h",
+        "at": _AT,
+        "confidence": 0.95,
+        "min_count": 5,
+        "estimator": "exact",
+        "results": [
+            {
+                "id": "item_I",
+                "rank": 1,
+                "count_a": 40,
+                "count_b": 18,
+                "rate_a": 0.01,
+                "rate_b": 0.002,
+                "lift": 4.925334,
+                "lift_low": 2.845267,
+                "lift_high": 8.526058,
+            }
+        ],
+        "items_compared": 210,
+        "items_left_out": 75,
+        "warnings": [],
+    },
     "livez": {"status": "alive"},
     "readyz": {"ready": True, "why": [], "progress": {"items": 2000, "lag_records": 0, "lag_ms": 0}},
 }

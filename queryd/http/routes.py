@@ -44,7 +44,7 @@ from queryd.http.shapes import (
     Written,
 )
 from queryd.http.url_query import RETRIEVE_PARAMETERS, SEARCH_PARAMETERS, SUGGEST_PARAMETERS
-from queryd.reply import Ledger, QueryReply
+from queryd.reply import CohortComparison, Ledger, QueryReply
 
 JSON = "application/json"
 EVENT_OR_EVENTS = (SignalEvent, list[SignalEvent])
@@ -52,6 +52,7 @@ QUERY_BODY = (QueryRequest, dict[str, Any])
 LEDGER_OR_LEDGERS = (Ledger, dict[str, Ledger])
 
 _TABLE_PROBLEMS = (400, 404, 503, 504)
+_COHORT_PROBLEMS = (400, 403, 503, 504)
 _QUERY_PROBLEMS = (400, 404, 413, 422, 503, 504)
 _EVENT_EXAMPLE = {"kind": "like", "item": "item_I", "user": "user_U", "weight": 1.0, "ts": 1763600000000}
 _QUERY_EXAMPLE = "RETRIEVE items USING PROFILE trending COHORT locale:US, age:18-24 WINDOW 24h LIMIT 25"
@@ -300,9 +301,19 @@ def _declaration_routes() -> Iterator[Route]:
         "getCohortSize",
         "cohorts",
         "Distinct users in a cohort.",
-        parameters=cohorts.SIZE_PARAMETERS,
+        parameters=(*cohorts.SIZE_PARAMETERS, AFTER),
         reply=CohortSize,
-        problems=(400, 404),
+        problems=_COHORT_PROBLEMS,
+    )
+    yield _read(
+        "/v1/cohorts/compare",
+        cohorts.compare_cohorts,
+        "compareCohorts",
+        "cohorts",
+        "Items by lift between two cohorts: counts, rates and an interval of confidence.",
+        parameters=(*cohorts.COMPARE_PARAMETERS, AFTER),
+        reply=CohortComparison,
+        problems=_COHORT_PROBLEMS,
     )
     yield _read(
         "/v1/schema",

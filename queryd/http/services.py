@@ -109,6 +109,19 @@ class Reader(Protocol):
         """Distinct users of a cohort: a declared name or a predicate."""
         ...
 
+    async def compare_cohorts(
+        self,
+        a: str,
+        b: str,
+        signal: str | None = None,
+        window: str = "24h",
+        at: int | None = None,
+        limit: int = 20,
+        min_count: int = 5,
+    ) -> Any:
+        """Items by lift of one cohort over another."""
+        ...
+
     async def record(self, kind: str, id: str) -> bytes | None:
         """The current record of an item, user or creator, as JSON."""
         ...

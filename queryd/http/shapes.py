@@ -253,11 +253,15 @@ class Cohorts(msgspec.Struct, frozen=True):
 
 
 class CohortSize(msgspec.Struct, frozen=True):
-    """How many distinct users a cohort has."""
+    """How many distinct users are in a cohort now.
+
+    `warnings`: why it may not be the cohort that was meant.
+    """
 
     cohort: str
     users: int
     estimator: Literal["exact", "ipf", "independence"] = "exact"
+    warnings: list[str] = []
 
 
 class Liveness(msgspec.Struct, frozen=True):

@@ -160,8 +160,13 @@ def _structured(path: str, value: Any, left: int, allowed: int) -> Predicate:
         raise QueryError(f"{value!r} is no predicate", expected=["text", "an object"], path=path)
     for key, kind in (("and", And), ("or", Or)):
         if key in value:
+            parts = value[key]
+            if not isinstance(parts, list | tuple):
+                raise QueryError(
+                    f"{parts!r} is no list of predicates", expected=["a list"], path=f"{path}.{key}"
+                )
             return _joined(
-                kind, [_structured(f"{path}.{key}", child, left - 1, allowed) for child in value[key]], path
+                kind, [_structured(f"{path}.{key}", child, left - 1, allowed) for child in parts], path
             )
     if "not" in value:
         return Not(_structured(f"{path}.not", value["not"], left - 1, allowed))

@@ -129,7 +129,7 @@ def _sort_profile(query: Query, schema: Schema) -> Profile:
         )
     return Profile(
         name=f"sort:{query.sort}",
-        signal=query.signal or _usual_signal(schema),
+        signal=query.signal or usual_signal(schema),
         window=mode.window or query.window or "24h",
         sources=(SourceRef(source=mode.source),),
         terms=_BASE_ONLY,
@@ -140,7 +140,7 @@ def _sort_profile(query: Query, schema: Schema) -> Profile:
 def _default_profile(query: Query, schema: Schema) -> Profile:
     """Without a profile: a search ranks by its own lists, a user's page by for_you, all else by trend."""
     if query.verb == "search":
-        return Profile(name="search", signal=_usual_signal(schema), terms=_BASE_ONLY, normalize="none")
+        return Profile(name="search", signal=usual_signal(schema), terms=_BASE_ONLY, normalize="none")
     wanted = DEFAULT_PROFILES if query.user is not None else DEFAULT_PROFILES[1:]
     for name in wanted:
         if name in schema.profiles:
@@ -151,7 +151,7 @@ def _default_profile(query: Query, schema: Schema) -> Profile:
     )
 
 
-def _usual_signal(schema: Schema) -> str:
+def usual_signal(schema: Schema) -> str:
     """What trends count when nothing says otherwise: as the trending profile does, else the first signal."""
     trending = schema.profiles.get("trending")
     return next(iter(schema.signals)) if trending is None else trending.signal

@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from queryd.hot.edges_ahead import AheadWrite
 from queryd.http.app import create_app
+from queryd.http.examples import REPLIES
 from queryd.http.services import Services
 from queryd.log_lag import Lag
 from queryd.reply import QueryReply
@@ -98,7 +99,11 @@ class FakeReader:
         return self._answer("cohorts", None, {"cohorts": [], "segments": [], "dimensions": []})
 
     async def cohort_size(self, cohort: str) -> Any:
-        return self._answer("cohort_size", cohort, {"cohort": cohort, "users": 3, "estimator": "exact"})
+        size = {"cohort": cohort, "users": 3, "estimator": "exact", "warnings": []}
+        return self._answer("cohort_size", cohort, size)
+
+    async def compare_cohorts(self, a: str, b: str, *args: Any, **given: Any) -> Any:
+        return self._answer("compare_cohorts", (a, b, given), REPLIES["compareCohorts"])
 
     async def record(self, kind: str, id: str) -> bytes | None:
         return self.records.get((kind, id))

@@ -61,6 +61,8 @@ GIVEN = {
     "query": "piano",
     "signal": "view",
     "cohort": "locale:US",
+    "a": "locale:US",
+    "b": "locale:DE",
 }
 
 
@@ -223,6 +225,7 @@ async def test_the_blocking_client(client: Server, reader: FakeReader, writer: F
             assert tidal_client.put_many("creator", [{"id": "c1"}]).written[0].id == "c1"
             assert tidal_client.query({"retrieve": "items"}).estimator == "exact"
             assert tidal_client.cohort_size("locale:US").users == 3
+            assert tidal_client.compare_cohorts("locale:US", "locale:DE").results[0].rank == 1
             assert tidal_client.user_state("u1").user == "u1"
             assert tidal_client.status().ready
             with pytest.raises(RefusedError) as raised:

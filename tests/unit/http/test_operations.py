@@ -49,6 +49,7 @@ CONTRACT = [
     "GET /v1/erasures/{erasure}",
     "GET /v1/cohorts",
     "GET /v1/cohorts/size",
+    "GET /v1/cohorts/compare",
     "GET /v1/schema",
     "GET /livez",
     "GET /readyz",

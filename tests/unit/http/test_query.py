@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
-from queryd.errors import CursorError, EngineNotReady, LimitExceeded, PositionTimeout, QueryError
+from queryd.errors import (
+    CohortTooSmall,
+    CursorError,
+    EngineNotReady,
+    LimitExceeded,
+    PositionTimeout,
+    QueryError,
+)
 from queryd.http.access import Caller, Keys
 from queryd.http.route import Role
 from queryd.http.services import Services
@@ -175,6 +182,39 @@ async def test_cohorts(client: Client, reader: FakeReader) -> None:
     assert body["users"] == 3
     assert reader.asked[-1] == ("cohort_size", "locale:US")
     assert (await client.get("/v1/cohorts/size")).status == 400
+
+
+async def test_cohorts_are_compared(client: Client, reader: FakeReader) -> None:
+    path = "/v1/cohorts/compare?a=locale:US&b=locale:DE"
+    body = await (await client.get(f"{path}&signal=like&window=7d&limit=3&min_count=2&at=9")).json()
+    assert body["results"][0]["lift"] > 1
+    given = {"signal": "like", "window": "7d", "limit": 3, "min_count": 2, "at": 9}
+    assert reader.asked[-1] == ("compare_cohorts", ("locale:US", "locale:DE", given))
+    assert (await client.get(path)).status == 200
+    for bad in (
+        "/v1/cohorts/compare?a=locale:US",
+        f"{path}&limit=0",
+        f"{path}&min_count=0",
+        f"{path}&limit=501",
+    ):
+        assert (await client.get(bad)).status == 400
+
+
+async def test_a_cohort_that_is_too_small_is_refused_with_the_limit(
+    client: Client, reader: FakeReader
+) -> None:
+    reader.error = CohortTooSmall("'locale = DE'", 5)
+    for path in (
+        "/v1/cohorts/size?cohort=locale:DE",
+        "/v1/cohorts/compare?a=locale:DE&b=locale:US",
+        "/v1/items/a/signals?signal=view&cohort=locale:DE",
+        "/v1/retrieve?cohort=locale:DE",
+    ):
+        reply = await client.get(path)
+        problem = await reply.json()
+        assert (reply.status, problem["limit"]) == (403, "min_cohort_size"), path
+        assert problem["type"].endswith(":cohort-too-small")
+        assert "fewer than 5 users" in problem["detail"]
 
 
 async def test_schema_can_be_loaded_again(client: Client, reader: FakeReader) -> None:
