@@ -16,7 +16,7 @@ import numpy as np
 from materializers.materializer import Scope
 from materializers.rows.blocks import Resolution, block_range, decode_block, split_block_key
 from queryd.hot.arrays import Mask
-from queryd.hot.buckets import Cells
+from queryd.hot.cells import Cells
 from queryd.hot.columns import HotColumns, OrdinalMap
 from queryd.hot.cube import BucketRange, Piece
 from queryd.hot.tables import Tables

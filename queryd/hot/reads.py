@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
-from queryd.hot.arrays import F64, I64, U32, Mask, lengthened
+from queryd.hot.arrays import F64, I64, U32, Mask
 from queryd.hot.bucket_reads import EVERYBODY, BucketReads, Scope, bucket_range
 from queryd.hot.cold import ColdTier
 from queryd.hot.columns import HotColumns
-from queryd.hot.cube import ALL_TIME, BucketRange, Piece, since
+from queryd.hot.cube import ALL_TIME, BucketRange, Piece, StandingSum, since
 from queryd.hot.decay_reads import DecayReads
+from queryd.hot.history import PastSums
 from schemas.durations import ALL_TIME as ALL_TIME_WINDOW
 from schemas.durations import DAY_MS, HOUR_MS, WINDOWS
 from schemas.weights import WEIGHT_SCALE
@@ -30,10 +34,13 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class _Amounts:
-    """counts i64[items], sums i64[items] in micro-units, and the time in ms that they were counted over."""
+    """counts int[items], and the time in ms that they were counted over.
 
-    counts: I64
-    sums: I64
+    ``summed`` makes the sums in micro-units, i64[items]: few readers want them.
+    """
+
+    counts: npt.NDArray[np.signedinteger]
+    summed: Callable[[], I64]
     span_ms: int
 
 
@@ -53,11 +60,20 @@ class SignalReads:
 
     def counts(self, signal: int, window: str, scope: Scope = EVERYBODY) -> I64:
         """count(window) by item, i64[items]."""
+        return self.tallies(signal, window, scope).astype(np.int64, copy=False)
+
+    def tallies(self, signal: int, window: str, scope: Scope = EVERYBODY) -> npt.NDArray[np.signedinteger]:
+        """As ``counts``, as narrow as they are kept, i32 or i64[items]: to compare and to take from, since
+        arithmetic may overflow. Spares a pass over all items."""
         return self._amounts(signal, window, scope).counts
+
+    def span_ms(self, signal: int, window: str, scope: Scope = EVERYBODY) -> int:
+        """The time that ``counts`` were counted over; 0 for all of it."""
+        return self._amounts(signal, window, scope).span_ms
 
     def sums(self, signal: int, window: str, scope: Scope = EVERYBODY) -> I64:
         """Sum of weights by item in micro-units, i64[items]."""
-        return self._amounts(signal, window, scope).sums
+        return self._amounts(signal, window, scope).summed()
 
     def velocity(self, signal: int, window: str, scope: Scope = EVERYBODY) -> F64:
         """count / duration in events per second by item, f64[items]; for all_time the count itself."""
@@ -73,8 +89,8 @@ class SignalReads:
     def mean(self, signal: int, window: str, scope: Scope = EVERYBODY) -> F64:
         """Mean weight by item, f64[items]; 0 where nothing was counted."""
         amounts = self._amounts(signal, window, scope)
-        counts = amounts.counts
-        return np.divide(amounts.sums, counts * WEIGHT_SCALE, out=np.zeros(len(counts)), where=counts > 0)
+        counts = amounts.counts.astype(np.int64, copy=False)
+        return np.divide(amounts.summed(), counts * WEIGHT_SCALE, out=np.zeros(len(counts)), where=counts > 0)
 
     def decayed(self, signal: int, score: str, scope: Scope, rows: U32, aged_to_ms: int) -> F64:
         """One of the signal's decayed scores (``Decay.scores``) of the items ``rows`` u32[n], f64[n].
@@ -92,6 +108,10 @@ class SignalReads:
             return self._decays.linear(signal, decay.lifetime_ms, scope)[rows]
         half_life_ms = decay.half_lives_ms[decay.labels.index(score)]
         return self._decays.exponential(signal, half_life_ms, scope, rows, aged_to_ms)
+
+    def past(self, signal: int, window: str, scope: Scope) -> PastSums:
+        """What the window held at the same hour of earlier days, by item; for ``WINDOWS_WITH_PAST``."""
+        return self._hot.history.read(self._buckets, signal, window, scope)
 
     def cohort_mask(self, scope: Scope) -> Mask | None:
         """The profiles of a cohort, bool[profiles]; None for everybody."""
@@ -167,24 +187,25 @@ class SignalReads:
             pieces, read = self._buckets.in_window(signal, window, scope, windows_ago, None)
             span_ms = max(span_ms, read)
             standing = cube.frozen(wanted, [piece.cells for piece in pieces])
-        return _Amounts(self._sized(standing.counts), self._sized(standing.sums), span_ms)
+        return _Amounts(self._counts_of(standing), partial(self._sums_of, standing), span_ms)
 
     # -- all time -----------------------------------------------------------------------------------
 
     def _all_time(self, signal: int, scope: Scope) -> _Amounts:
         """All events, or all up to the hour read at: those of today less those that came after."""
         if scope.cohort is None:
-            counts, sums = self._hot.total_counts(signal), self._hot.total_sums(signal)
+            counts: npt.NDArray[np.signedinteger] = self._hot.total_counts(signal)
+            summed = partial(self._hot.total_sums, signal)
         else:
             cube, mask = self._buckets.cube(scope), self.cohort_mask(scope)
             standing = cube.standing(signal, ALL_TIME, mask, scope.cohort, ALL_TIME_WINDOW)
-            counts, sums = self._sized(standing.counts), self._sized(standing.sums)
-        if self._buckets.in_past:
-            later = self._buckets.cube(scope).frozen(
-                ALL_TIME, [piece.cells for piece in self._later(signal, scope, None)]
-            )
-            counts, sums = counts - self._sized(later.counts), sums - self._sized(later.sums)
-        return _Amounts(counts, sums, 0)
+            counts, summed = self._counts_of(standing), partial(self._sums_of, standing)
+        if not self._buckets.in_past:
+            return _Amounts(counts, summed, 0)
+        later = self._buckets.cube(scope).frozen(
+            ALL_TIME, [piece.cells for piece in self._later(signal, scope, None)]
+        )
+        return _Amounts(counts - self._counts_of(later), lambda: summed() - self._sums_of(later), 0)
 
     def _all_time_of(self, signal: int, scope: Scope, items: Mask) -> Amount:
         if scope.cohort is None:
@@ -213,11 +234,16 @@ class SignalReads:
         pieces = self._buckets.pieces(signal, BucketRange(False, hour, hour), scope, items)
         return any(piece.length_ms == DAY_MS for piece in pieces)
 
-    def _sized(self, column: I64) -> I64:
-        return lengthened(column, len(self._hot.items))[: len(self._hot.items)]
+    def _counts_of(self, standing: StandingSum) -> npt.NDArray[np.signedinteger]:
+        standing.widen(len(self._hot.items))
+        return standing.counts[: len(self._hot.items)]
+
+    def _sums_of(self, standing: StandingSum) -> I64:
+        standing.widen(len(self._hot.items))
+        return standing.sums[: len(self._hot.items)]
 
 
-def _rate(counts: I64 | F64, span_ms: int) -> F64:
+def _rate(counts: npt.NDArray[np.signedinteger], span_ms: int) -> F64:
     return counts.astype(np.float64) if not span_ms else counts / (span_ms / 1000)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from materializers.rows.blocks import BlockColumns
 from queryd.hot.arrays import I64
-from queryd.hot.buckets import Cells
+from queryd.hot.cells import Cells
 from queryd.hot.columns import NOT_MAPPED, HotColumns, OrdinalMap
 
 _UNKNOWN_SIGNAL = -1

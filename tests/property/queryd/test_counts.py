@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from queryd.hot import buckets
 from queryd.hot import cube as cube_module
 from queryd.hot.bucket_reads import bucket_range
-from queryd.hot.buckets import Bucket, Cells, merged
+from queryd.hot.buckets import Bucket
+from queryd.hot.cells import Cells
 from queryd.hot.cube import ALL_TIME, HOUR_MS, BucketRange, CountCube, NotHot
 from queryd.hot.profiles import ProfileTable
+from queryd.hot.runs import Selection, sealed
 from schemas.cohort_profile import encode_profile, parse_profile
 from schemas.durations import DAY_MS, MINUTE_MS
 from schemas.predicate import And, Comparison, Not, Or, Predicate
@@ -182,7 +184,7 @@ def test_a_bucket_of_many_runs_loses_nothing(monkeypatch: pytest.MonkeyPatch) ->
     for number in range(2**PROFILES):
         mask = np.array([bool(number >> bit & 1) for bit in range(PROFILES)])
         counts = np.zeros(20, dtype=np.int64)
-        for piece in bucket.select(mask):
+        for piece in bucket.select(Selection(mask)):
             np.add.at(counts, piece.item, piece.count)
         assert counts.tolist() == total[:, mask].sum(axis=1).tolist()
 
@@ -201,7 +203,7 @@ def test_merging_keeps_every_total(rows: list[tuple[int, int, int, int]]) -> Non
         held = expected.setdefault((profile, item), [0, 0])
         held[0] += count
         held[1] += total
-    found = merged(cells)
+    found = sealed(cells).cells(None)
     assert found.profile is not None
     keys = list(zip(found.profile.tolist(), found.item.tolist(), strict=True))
     assert keys == sorted(expected)

@@ -1,0 +1,451 @@
+"""Sealed cells of one signal: sorted by profile, then item, and as narrow as their values allow.
+
+A *run* never changes. The rows of one profile are a range, found through an index of eight bytes for each
+profile present, or of four for each profile known where that is less: so a sum costs what matches, not what
+is held. Most cells are one event of weight 1.0; a run of such cells has neither counts nor sums.
+
+A run may hold the cells of several consecutive hours, a *span*. The hour is then in the low bits of the item
+column, and costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from queryd.hot.arrays import F64, I64, U8, U32, U64, Mask
+from queryd.hot.cells import Cells
+from schemas.weights import WEIGHT_SCALE
+
+HOUR_BITS: Final = 3
+SPAN_HOURS: Final = 1 << HOUR_BITS
+SPAN_ITEMS_MAX: Final = 1 << (32 - HOUR_BITS)
+"""Items beyond this number leave no room for the hour beside them."""
+_HOUR_MASK: Final = np.uint32(SPAN_HOURS - 1)
+_PROFILE_SHIFT: Final = np.uint64(32)
+_PLACE_MASK: Final = np.uint64(0xFFFFFFFF)
+_SAMPLE_EVERY: Final = 1024
+_FEW: Final = 16  # looking up a row's profile costs as much as writing out those of so many
+
+_Counts = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+_Sums = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+
+
+class Selection:
+    """The profiles that a cohort allows: ``mask`` bool[profiles known]."""
+
+    def __init__(self, mask: Mask) -> None:
+        self.mask = mask
+
+    @cached_property
+    def hits(self) -> I64:
+        """The allowed profiles, ascending."""
+        return np.flatnonzero(self.mask)
+
+
+class ProfileIndex:
+    """Which rows of a run each profile has: row ranges, ascending by profile.
+
+    ``_profiles`` u32[m] with ``_starts`` u32[m + 1]; without the former, starts of every profile from 0. A
+    profile may stand in ``_profiles`` twice in a row, and may have no rows.
+    """
+
+    __slots__ = ("_profiles", "_starts")
+
+    def __init__(self, profiles: U32 | None, starts: U32) -> None:
+        self._profiles = profiles
+        self._starts = starts
+
+    @classmethod
+    def of(cls, profiles: U32, starts: U32) -> ProfileIndex:
+        """The smaller of both forms for ``profiles`` u32[m], ascending, and ``starts`` u32[m + 1]."""
+        known = int(profiles[-1]) + 1 if len(profiles) else 0
+        if known > 2 * len(profiles):
+            return cls(profiles, starts)
+        ends = np.zeros(known + 1, dtype=np.uint32)
+        # Of equal profiles the last is written last; an absent one begins where the next present one does.
+        ends[profiles.astype(np.int64) + 1] = starts[1:]
+        return cls(None, np.maximum.accumulate(ends))
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._starts.nbytes + (0 if self._profiles is None else self._profiles.nbytes))
+
+    def ranges(self, chosen: Selection) -> tuple[I64, U32, U32]:
+        """The allowed profiles that have rows, where these begin, and how many they are."""
+        if self._profiles is None:
+            hits = chosen.hits
+            if len(hits) and hits[-1] >= len(self._starts) - 1:
+                hits = hits[: np.searchsorted(hits, len(self._starts) - 1)]
+            places = hits
+        else:
+            places = np.flatnonzero(chosen.mask.take(self._profiles))
+            hits = self._profiles.take(places).astype(np.int64)
+        begins = self._starts.take(places)
+        lengths = self._starts[1:].take(places)
+        lengths -= begins
+        held = np.flatnonzero(lengths)
+        if len(held) == len(lengths):
+            return hits, begins, lengths
+        return hits.take(held), begins.take(held), lengths.take(held)
+
+    def rows_of(self, profile: int) -> tuple[int, int]:
+        """First row of a profile, and the first row of a later one."""
+        if self._profiles is None:
+            last = len(self._starts) - 1
+            return int(self._starts[min(profile, last)]), int(self._starts[min(profile + 1, last)])
+        key = np.uint32(profile)
+        low = int(np.searchsorted(self._profiles, key))
+        high = int(np.searchsorted(self._profiles, key, side="right"))
+        return int(self._starts[low]), int(self._starts[high])
+
+    def column(self, low: int, high: int) -> U32:
+        """The profile of each row from ``low`` to before ``high``."""
+        if low == high:
+            return np.zeros(0, dtype=np.uint32)
+        first = int(np.searchsorted(self._starts, np.uint32(low), side="right")) - 1
+        last = int(np.searchsorted(self._starts, np.uint32(high)))
+        edges = self._starts[first : last + 1].astype(np.int64)
+        clipped: I64 = np.clip(edges, low, high)
+        lengths: I64 = clipped[1:] - clipped[:-1]
+        if self._profiles is None:
+            return np.repeat(np.arange(first, last, dtype=np.uint32), lengths)
+        return np.repeat(self._profiles[first:last], lengths)
+
+    def at(self, rows: I64) -> U32:
+        """The profiles of ``rows``."""
+        if len(rows) * _FEW > int(self._starts[-1]):
+            return self.column(0, int(self._starts[-1])).take(rows)
+        places = np.searchsorted(self._starts, rows.astype(np.uint32), side="right") - 1
+        if self._profiles is None:
+            return places.astype(np.uint32)
+        return self._profiles.take(places)
+
+    def keeping(self, kept: Mask) -> ProfileIndex:
+        """The index after only the rows of bool[n] are kept."""
+        before = np.concatenate([[0], np.cumsum(kept)]).astype(np.uint32)
+        return ProfileIndex(self._profiles, before[self._starts])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """Sealed cells. ``place`` u32[n] is the item, or in a span item · 8 + hours since ``first_hour``.
+
+    ``count`` None: every cell is one event. ``sum`` None: every event has weight 1.0. ``index`` None: the
+    cells are kept without profiles, sorted by place. ``moment`` as in ``Cells``.
+    """
+
+    place: U32
+    index: ProfileIndex | None
+    count: _Counts | None = None
+    sum: _Sums | None = None
+    moment: F64 | None = None
+    first_hour: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its columns and index."""
+        columns = [column for column in (self.count, self.sum, self.moment) if column is not None]
+        index = 0 if self.index is None else self.index.nbytes
+        return int(self.place.nbytes) + index + sum(int(column.nbytes) for column in columns)
+
+    def items(self, rows: I64 | None) -> U32:
+        """The items of ``rows``; of all for None."""
+        place = self.place if rows is None else self.place.take(rows)
+        return place if self.first_hour is None else place >> np.uint32(HOUR_BITS)
+
+    def hours(self, rows: I64 | None) -> U8:
+        """Of a span: hours since ``first_hour``."""
+        place = self.place if rows is None else self.place.take(rows)
+        return (place & _HOUR_MASK).astype(np.uint8)
+
+    def rows(self, chosen: Selection | None) -> I64 | None:
+        """The rows of the profiles that ``chosen`` allows, ascending; None for all."""
+        if chosen is None or self.index is None:
+            return None
+        _, begins, lengths = self.index.ranges(chosen)
+        return expanded(begins, lengths)
+
+    def rows_within(self, chosen: Selection | None, hours: tuple[int, int] | None) -> I64 | None:
+        """As ``rows``; of a span those of ``hours``, the first and the last since its own first."""
+        rows = self.rows(chosen)
+        if hours is None or hours == (0, SPAN_HOURS - 1):
+            return rows
+        since = self.hours(rows)
+        inside = np.flatnonzero((since >= hours[0]) & (since <= hours[1]))
+        return inside if rows is None else rows.take(inside)
+
+    def matching(self, chosen: Selection | None) -> int:
+        """How many rows ``chosen`` allows."""
+        if chosen is None or self.index is None:
+            return len(self)
+        return int(self.index.ranges(chosen)[2].sum(dtype=np.int64))
+
+    def cells(self, rows: I64 | None) -> Cells:
+        """The cells of ``rows`` in full, None: all."""
+        bare = self.bare_cells(rows)
+        if self.index is None:
+            return bare
+        profile = self.index.column(0, len(self)) if rows is None else self.index.at(rows)
+        return Cells(bare.item, profile, bare.count, bare.sum, bare.moment)
+
+    def bare_cells(self, rows: I64 | None) -> Cells:
+        """The cells of ``rows`` without their profiles."""
+        count = _taken(self.count, rows)
+        total = _taken(self.sum, rows)
+        items = self.items(rows)
+        counts = np.ones(len(items), dtype=np.uint32) if count is None else count.astype(np.uint32)
+        sums = counts.astype(np.int64) * WEIGHT_SCALE if total is None else total.astype(np.int64)
+        return Cells(items, None, counts, sums, _taken(self.moment, rows))
+
+    def without(self, dropped: Mask) -> Run:
+        """The run without the items that bool[items] marks."""
+        kept = ~dropped[self.items(None)]
+        if kept.all():
+            return self
+        rows = np.flatnonzero(kept)
+        return Run(
+            self.place.take(rows),
+            None if self.index is None else self.index.keeping(kept),
+            _taken(self.count, rows),
+            _taken(self.sum, rows),
+            _taken(self.moment, rows),
+            self.first_hour,
+        )
+
+    def untimed(self) -> Run:
+        """The same cells without hours and moments."""
+        if self.first_hour is None and self.moment is None:
+            return self
+        return Run(self.items(None), self.index, self.count, self.sum)
+
+    def row_of(self, profile: int, item: int) -> int:
+        """The first row at or after (profile, item)."""
+        low, high = (0, len(self)) if self.index is None else self.index.rows_of(profile)
+        wanted = item if self.first_hour is None else item << HOUR_BITS
+        return low + int(np.searchsorted(self.place[low:high], np.uint32(wanted)))
+
+
+def expanded(begins: U32, lengths: U32) -> I64:
+    """begins[0], begins[0] + 1, … for ``lengths[0]`` rows, then those of the next range; none is empty.
+
+    One sum over steps: half the time of repeating the begins and adding an arange.
+    """
+    if not len(begins):
+        return np.zeros(0, dtype=np.int64)
+    ends = np.cumsum(lengths, dtype=np.int64)
+    steps = np.ones(int(ends[-1]), dtype=np.int64)
+    steps[0] = begins[0]
+    begin = begins.astype(np.int64)
+    steps[ends[:-1]] = begin[1:] - (begin[:-1] + lengths[:-1] - 1)
+    return np.cumsum(steps, out=steps)
+
+
+def sealed(cells: Cells) -> Run:
+    """A run of cells in any order; (profile, item) pairs may repeat."""
+    keys = cells.item.astype(np.uint64)
+    if cells.profile is not None:
+        keys |= cells.profile.astype(np.uint64) << _PROFILE_SHIFT
+    count = None if bool((cells.count == 1).all()) else cells.count
+    unit = bool((cells.sum == cells.count * np.int64(WEIGHT_SCALE)).all())
+    part = _folded(_Part(keys, count, None if unit else cells.sum, cells.moment))
+    return _assembled([part], cells.profile is not None, None)
+
+
+def merged(runs: Sequence[Run]) -> Run:
+    """One run of all cells, at once."""
+    steps = merging(runs, sum(map(len, runs)) + 1)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            run: Run = end.value
+            return run
+
+
+def merging(
+    runs: Sequence[Run], slice_cells: int, hours: Sequence[int] | None = None
+) -> Generator[None, None, Run]:
+    """Merge runs in slices of about ``slice_cells`` cells; yields after each slice, returns the merged run.
+
+    Args:
+        hours: makes a span of runs and spans: the hour of each, of a span its first. All of one span.
+    """
+    first_hour = None if hours is None else hours[0] // SPAN_HOURS * SPAN_HOURS
+    offsets = [0] * len(runs) if first_hour is None else [hour - first_hour for hour in hours or ()]
+    parts: list[_Part] = []
+    lows = [0] * len(runs)
+    for cut in (*_cuts(runs, slice_cells), None):
+        highs = [len(run) if cut is None else run.row_of(*cut) for run in runs]
+        pieces = [
+            _piece(run, low, high, None if first_hour is None else offset)
+            for run, low, high, offset in zip(runs, lows, highs, offsets, strict=True)
+            if low < high
+        ]
+        lows = highs
+        if pieces:
+            parts.append(_folded(_joined(pieces)))
+        yield
+    return _assembled(parts, runs[0].index is not None, first_hour)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Cells on the way into a run: ``key`` u64 = profile << 32 | place; count and sum as in ``Run``."""
+
+    key: U64
+    count: U32 | None
+    sum: I64 | None
+    moment: F64 | None
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+
+def _cuts(runs: Sequence[Run], slice_cells: int) -> list[tuple[int, int]]:
+    """(profile, item) pairs between which lie about ``slice_cells`` cells of all runs together."""
+    total = sum(map(len, runs))
+    if total <= slice_cells:
+        return []
+    every = max(1, min(_SAMPLE_EVERY, slice_cells // 8))
+    samples = []
+    for run in runs:
+        rows = np.arange(every // 2, len(run), every)
+        keys = run.items(rows).astype(np.uint64)
+        if run.index is not None:
+            keys |= run.index.at(rows).astype(np.uint64) << _PROFILE_SHIFT
+        samples.append(keys)
+    keys = np.sort(np.concatenate(samples))
+    chosen = np.unique(keys[:: max(1, slice_cells // every)][1:]).tolist()
+    return [(key >> 32, key & 0xFFFFFFFF) for key in chosen]
+
+
+def _piece(run: Run, low: int, high: int, hour: int | None) -> _Part:
+    """Rows ``low`` to before ``high``; ``hour``: of the span that they go into, for a run without hours."""
+    place = run.place[low:high]
+    if hour is not None and run.first_hour is None:
+        place = place << np.uint32(HOUR_BITS) | np.uint32(hour)
+    key = place.astype(np.uint64)
+    if run.index is not None:
+        key |= run.index.column(low, high).astype(np.uint64) << _PROFILE_SHIFT
+    rows = slice(low, high)
+    return _Part(
+        key,
+        None if run.count is None else run.count[rows].astype(np.uint32),
+        None if run.sum is None else run.sum[rows].astype(np.int64),
+        None if run.moment is None else run.moment[rows],
+    )
+
+
+def _joined(parts: Sequence[_Part]) -> _Part:
+    """The parts one after another; what is left out in some is written out where others have it."""
+    return _Part(np.concatenate([part.key for part in parts]), *_columns(parts))
+
+
+def _columns(parts: Sequence[_Part]) -> tuple[U32 | None, I64 | None, F64 | None]:
+    count = total = moment = None
+    if any(part.count is not None for part in parts):
+        count = np.concatenate([_counts_of(part) for part in parts])
+    if any(part.sum is not None for part in parts):
+        total = np.concatenate([_sums_of(part) for part in parts])
+    if any(part.moment is not None for part in parts):
+        moment = np.concatenate(
+            [np.zeros(len(part)) if part.moment is None else part.moment for part in parts]
+        )
+    return count, total, moment
+
+
+def _counts_of(part: _Part) -> U32:
+    return np.ones(len(part), dtype=np.uint32) if part.count is None else part.count
+
+
+def _sums_of(part: _Part) -> I64:
+    return _counts_of(part).astype(np.int64) * WEIGHT_SCALE if part.sum is None else part.sum
+
+
+def _folded(part: _Part) -> _Part:
+    """Sorted by key, equal keys added up."""
+    # Stable sorts look for ascending stretches, of which merged runs consist.
+    order = np.argsort(part.key, kind="stable")
+    key = part.key[order]
+    count, total, moment = _taken(part.count, order), _taken(part.sum, order), _taken(part.moment, order)
+    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if len(key) else order
+    if len(starts) == len(key):
+        return _Part(key, count, total, moment)
+    if count is None:
+        counts = np.diff(np.append(starts, len(key))).astype(np.uint32)
+    else:
+        counts = np.add.reduceat(count, starts, dtype=np.uint32)
+    return _Part(
+        key[starts],
+        counts,
+        None if total is None else np.add.reduceat(total, starts),
+        None if moment is None else np.add.reduceat(moment, starts),
+    )
+
+
+def _assembled(parts: Sequence[_Part], profiled: bool, first_hour: int | None) -> Run:
+    """One run of sorted parts that follow each other, its columns narrowed."""
+    place = np.concatenate([_low_half(part.key) for part in parts])
+    index = _index_of(parts) if profiled else None
+    count, total, moment = _columns(parts)
+    if total is not None and (total == _weights_of(count, len(total))).all():
+        total = None
+    return Run(
+        place,
+        index,
+        None if count is None else _narrowed(count),
+        None if total is None else _narrowed(total),
+        moment if moment is not None and moment.any() else None,
+        first_hour,
+    )
+
+
+def _index_of(parts: Sequence[_Part]) -> ProfileIndex:
+    found = [_ranges_of((part.key >> _PROFILE_SHIFT).astype(np.uint32)) for part in parts]
+    before = np.cumsum([0, *(len(part) for part in parts)])
+    starts = [begins + begin for (_, begins), begin in zip(found, before.tolist(), strict=False)]
+    edges = np.append(np.concatenate(starts), before[-1]).astype(np.uint32)
+    return ProfileIndex.of(np.concatenate([profiles for profiles, _ in found]), edges)
+
+
+def _ranges_of(profile: U32) -> tuple[U32, I64]:
+    """The distinct values of an ascending column, and the row that each begins at."""
+    if not len(profile):
+        return profile, np.zeros(0, dtype=np.int64)
+    begins = np.flatnonzero(np.concatenate([[True], profile[1:] != profile[:-1]]))
+    return profile[begins], begins
+
+
+def _low_half(key: U64) -> U32:
+    return (key & _PLACE_MASK).astype(np.uint32)
+
+
+def _weights_of(count: U32 | None, length: int) -> I64:
+    counts = np.ones(length, dtype=np.int64) if count is None else count.astype(np.int64)
+    return counts * WEIGHT_SCALE
+
+
+def _narrowed(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The column in the narrowest type that holds it."""
+    types: tuple[Any, ...] = (np.uint8, np.uint16) if column.dtype == np.uint32 else (np.int32,)
+    for narrow in types:
+        limits = np.iinfo(narrow)
+        if not len(column) or (limits.min <= column.min() and column.max() <= limits.max):
+            return column.astype(narrow)
+    return column
+
+
+_Column = TypeVar("_Column", bound=npt.NDArray[Any])
+
+
+def _taken(column: _Column | None, rows: I64 | None) -> _Column | None:
+    return column if column is None or rows is None else column[rows]  # type: ignore[return-value]
