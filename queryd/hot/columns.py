@@ -7,6 +7,7 @@ import numpy as np
 from queryd.hot.arrays import I64, U32, grown
 from queryd.hot.cube import CountCube
 from queryd.hot.decayed import DecayedColumns
+from queryd.hot.history import HistoryCache
 from queryd.hot.items import ItemColumns
 from queryd.hot.profiles import ProfileTable
 from schemas.model import Schema
@@ -58,6 +59,7 @@ class HotColumns:
         self.profiles = ProfileTable()
         self.everybody = CountCube(standing_bytes_max)
         self.by_profile = CountCube(standing_bytes_max)
+        self.history = HistoryCache()
         self.decayed = [DecayedColumns(signal.decay.half_lives_ms) for signal in schema.signal_list]
         self.item_maps: dict[int, OrdinalMap] = {}
         self.profile_maps: dict[int, OrdinalMap] = {}

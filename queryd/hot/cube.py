@@ -150,6 +150,11 @@ class CountCube:
         else:
             self._record(store, _Change(self._sequence, None, ALL_TIME.low, untimed))
 
+    def hours_held(self, signal: int) -> tuple[int, int]:
+        """The first and the last hour that is apart in memory; (0, −1) when there is none."""
+        store = self._signals.get(signal)
+        return (0, -1) if store is None else store.cells.hours_held()
+
     @property
     def horizon_hour(self) -> int:
         """Hours before this one are merged."""
@@ -231,6 +236,11 @@ class CountCube:
             return changes + sum(store.cells.matching(each, chosen) for each in moved)
         within = store.cells.within(wanted)
         return within if within <= enough else store.cells.matching(wanted, chosen)
+
+    def standing_range(self, signal: int, minutes: bool, key: object, label: str) -> BucketRange | None:
+        """The range of a sum that is kept, None when there is none."""
+        standing = self._standing.get((signal, label, int(minutes), key))
+        return None if standing is None else standing.range
 
     def frozen(self, wanted: BucketRange, parts: Sequence[Cells]) -> StandingSum:
         """Sums of cells that were read for the reply at hand alone."""
