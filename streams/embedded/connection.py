@@ -119,7 +119,6 @@ class Connection(asyncio.BufferedProtocol):
         self._paused_writing = False
         self._active_s = monotonic()
         self._count_unsent(0)
-        self._flush()
         self._pump()
 
     def close(self, why: str, details: str = "") -> None:
@@ -187,8 +186,11 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._pumping = True
         try:
+            self._flush()
             while self._reader.frames and self._may_handle():
                 self._handle(self._reader.take())
+                # Before the next one is begun: only then is it known how much the client takes.
+                self._flush()
         except RequestError as error:
             self.close("malformed", str(error))
         except Exception:
@@ -196,7 +198,6 @@ class Connection(asyncio.BufferedProtocol):
             self.close("failed", "internal error")
         finally:
             self._pumping = False
-        self._flush()
         self._throttle()
 
     def _may_handle(self) -> bool:
