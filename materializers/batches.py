@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,41 @@ class UserBatch:
     record_ts_ms: I64
     offset: I64
     carded: CardedEvents
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemMove:
+    """From ``offset`` of the partition on ``item`` satisfies the item conditions ``holds``, as the item's
+    record at the source position says.
+    """
+
+    offset: int
+    item: str
+    holds: tuple[str, ...]
+    source_partition: int
+    source_offset: int
+
+
+@dataclass(slots=True)
+class StampBatch:
+    """Accepted events of one user partition in offset order, before any view folds them. All arrays have one
+    length, and are those of ``UserBatch``.
+
+    ``profile``: the wids of what users' records say; ``moves`` in log order, before, between or after the
+    events.
+    """
+
+    item: U32
+    user: U32
+    signal: U16
+    profile: U32
+    weight: I64
+    ts_ms: I64
+    offset: I64
+    moves: Sequence[ItemMove]
 
     def __len__(self) -> int:
         return len(self.item)

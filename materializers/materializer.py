@@ -18,6 +18,7 @@ import numpy.typing as npt
 from materializers.facts import Canonical, Fact, raw_facts
 
 if TYPE_CHECKING:
+    from materializers.batches import StampBatch
     from materializers.cards import Cards
     from materializers.interner import Interner
     from schemas.model import Schema
@@ -123,6 +124,16 @@ class Materializer(Protocol):
         ...
 
 
+class Stamper(Materializer, Protocol):
+    """A materializer of scope user that adds to the cohort profile of events: it folds them where they are
+    stamped, before any view sees them, and ``on_batch`` is not called.
+    """
+
+    def stamp(self, batch: StampBatch) -> npt.NDArray[np.uint32]:
+        """Fold the events, and the profile wid of each, u32[n]: what held before the event was counted."""
+        ...
+
+
 class View(msgspec.Struct, frozen=True):
     """A registration: name, scope, tables, and how to build the materializer of one partition.
 
@@ -130,6 +141,7 @@ class View(msgspec.Struct, frozen=True):
         canonical: reads what the rows say where two folds of one log may have different rows (see
             ``materializers.facts``); None: every fold has the same bytes.
         carded: user scope: whether it folds ``UserBatch.carded``.
+        stamps: user scope: it builds a ``Stamper``.
     """
 
     name: str
@@ -138,6 +150,7 @@ class View(msgspec.Struct, frozen=True):
     build: Callable[[PartitionContext], Materializer]
     canonical: Canonical | None = None
     carded: bool = True
+    stamps: bool = False
 
     def facts(self, rows: RowReader, schema: Schema) -> Iterator[Fact]:
         """What the view says in one partition."""

@@ -62,6 +62,7 @@ def default_registry() -> MaterializerRegistry:
         global_signals,
         preference,
         relationships,
+        segments,
         user_state,
     )
 
@@ -71,6 +72,7 @@ def default_registry() -> MaterializerRegistry:
             preference.VIEW,
             relationships.VIEW,
             co_engagement.VIEW,
+            segments.VIEW,
             global_signals.VIEW,
             cohort_signals.VIEW,
             distinct_users.VIEW,

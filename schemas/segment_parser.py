@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, NamedTuple, cast
 
 from lark import Lark, Token, UnexpectedInput, v_args
@@ -31,6 +31,7 @@ class _Nested(NamedTuple):
     depth: int
 
 
+@lru_cache(maxsize=256)
 def parse_segment(text: str, depth_max: int = DEPTH_MAX) -> Formula:
     """The formula that ``text`` states; names are not looked up (see ``segment_check``).
 

@@ -108,12 +108,14 @@ class Refold:
         self._own_tables = own_tables
         self._watch = watch
         registry = MaterializerRegistry(self._views)
+        self._stamps = bool(schema.segments)
         self._database = Database(folder / "db", _tables(registry), DatabaseSettings())
         self._keeps_users = own_tables or bool(registry.of(Scope.USER))
         self._keeps_items = bool(registry.of(Scope.ITEM))
         self._keeps_entities = own_tables or bool(registry.of(Scope.ENTITY))
         carded = own_tables or any(view.carded for view in registry.of(Scope.USER))
-        self._context, self._history = _context(folder, schema, registry, partitions, carded)
+        stamping = MaterializerRegistry(_with_stampers(self._views))
+        self._context, self._history = _context(folder, schema, stamping, partitions, carded)
         self._rows = {partition: self._database.rows(partition) for partition in range(partitions)}
         self._rejects = {partition: Rejects() for partition in range(partitions)}
         self._items = [self._item_partition(partition) for partition in range(partitions)]
@@ -333,6 +335,8 @@ class Refold:
         source.shard.take_letters()
         if self._keeps_users and not source.kept:
             source.shard.flush(writer)
+        elif self._stamps and not self._keeps_users:
+            source.shard.flush_stampers(writer)
 
     # -- parts --------------------------------------------------------------------------------------
 
@@ -350,7 +354,7 @@ class Refold:
     def _source(self, partition: int) -> _Source:
         cards = CardsAsOf(self._history) if self._history is not None else None
         context = _with_cards(self._context, cards or EveryItem())
-        rows: RowReader = self._rows[partition] if self._keeps_users else NoRows()
+        rows: RowReader = self._rows[partition] if self._keeps_users or self._stamps else NoRows()
         shard = UserShard(context, partition, rows, self._rejects[partition])
         shard.restore(rows, ShardMeta())
         return _Source(shard, cards)
@@ -360,6 +364,13 @@ class Refold:
         shard = EntityShard(self._context, partition, rows, self._rejects[partition])
         shard.restore(rows, ShardMeta())
         return shard
+
+
+def _with_stampers(views: Sequence[View]) -> list[View]:
+    """The views, and those that stamp events whoever folds them."""
+    stampers = [view for view in default_registry().of(Scope.USER) if view.stamps]
+    names = {view.name for view in views}
+    return [*views, *(view for view in stampers if view.name not in names)]
 
 
 def _tables(registry: MaterializerRegistry) -> list[TableSpec]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from materializers.cards import Cards
 from materializers.interner import Interner
-from materializers.materializer import Materializer, PartitionContext, RowReader, Scope
+from materializers.materializer import Materializer, PartitionContext, RowReader, Scope, Stamper, View
 from materializers.registry import MaterializerRegistry
 from materializers.shards.forwarding import Forwarder
 from materializers.shards.homes import Homes
@@ -55,7 +56,18 @@ class WorkerContext:
         self.signals = SignalColumns.of(self.schema)
 
     def build_views(self, scope: Scope, partition: int, rows: RowReader) -> list[Materializer]:
-        """The scope's views of one partition; views that share a table share ``rows``."""
+        """The scope's views of one partition that do not stamp; those that share a table share ``rows``."""
+        views = [view for view in self.registry.of(scope) if not view.stamps]
+        return [TimedView(each, view.name, self.clock) for view, each in self._built(views, partition, rows)]
+
+    def build_stampers(self, partition: int, rows: RowReader) -> list[Stamper]:
+        """The views of one user partition that stamp."""
+        views = [view for view in self.registry.of(Scope.USER) if view.stamps]
+        return [cast(Stamper, each) for _, each in self._built(views, partition, rows)]
+
+    def _built(
+        self, views: Sequence[View], partition: int, rows: RowReader
+    ) -> Iterator[tuple[View, Materializer]]:
         context = PartitionContext(
             partition=partition,
             partitions=self.partitions,
@@ -67,4 +79,4 @@ class WorkerContext:
             rows=rows,
             cards=self.cards,
         )
-        return [TimedView(view.build(context), view.name, self.clock) for view in self.registry.of(scope)]
+        return ((view, view.build(context)) for view in views)

@@ -1,5 +1,5 @@
 """The entity shard of one partition: records of the compacted topics, and what they cause elsewhere: profile
-records, erasures, copies of records that stand in the wrong place.
+records, item conditions of segments, erasures, copies of records that stand in the wrong place.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from materializers.shards.erasures import (
     ErasureChanges,
     ErasureLog,
 )
+from materializers.shards.item_conditions import TOLD_CONDITIONS_TABLE, ToldConditions
 from materializers.shards.rejects import Rejects
 from materializers.shards.rekeying import ORIGINALS_TABLE, Rekeying
 from materializers.shards.stamped_profiles import STAMPED_PROFILES_TABLE, StampedProfiles
@@ -36,6 +37,11 @@ from schemas.records.forget_record import (
     encode_forget,
     erasure_name,
 )
+from schemas.records.item_conditions import (
+    ITEM_CONDITIONS_HEADERS,
+    ItemConditions,
+    encode_item_conditions,
+)
 from schemas.records.profile_record import (
     MOVED_TYPE,
     REROUTED_TYPE,
@@ -49,6 +55,7 @@ from streams.topics import ENTITY_TOPICS, RELATIONSHIPS, SIGNALS, USERS
 
 ENTITY_SHARD_TABLES: Final[tuple[TableSpec, ...]] = (
     STAMPED_PROFILES_TABLE,
+    TOLD_CONDITIONS_TABLE,
     ORIGINALS_TABLE,
     ERASURES_TABLE,
     OPEN_ERASURES_TABLE,
@@ -88,6 +95,7 @@ class EntityShard:
         self._views = context.build_views(Scope.ENTITY, partition, rows)
         self._applied = dict.fromkeys(_KIND_OF_TOPIC, -1)
         self._stamped = StampedProfiles(context.schema, rows)
+        self._conditions = ToldConditions(context.schema, rows)
         self._copies = Rekeying(context.forwarder, rows)
         self._edges = EdgeFinder(context.schema, rows)
         self._outdated_edges: list[bytes] = []
@@ -129,6 +137,7 @@ class EntityShard:
         for view in self._views:
             view.checkpoint(writer)
         self._stamped.flush(writer)
+        self._conditions.flush(writer)
         self._copies.flush(writer)
         self._record_erasures.flush(writer)
         self._edge_erasures.flush(writer)
@@ -156,10 +165,14 @@ class EntityShard:
         found = self._without_collisions(kind, found)
         if kind == "user":
             self._stamped.load([write.id for _, write in found])
+        elif kind == "item":
+            self._conditions.load([write.id for _, write in found])
         for record, write in found:
             self._copies.applied(record, write.id.encode(), deletes=write.record is None)
             if kind == "user":
                 self._tell_signals(write)
+            elif kind == "item":
+                self._tell_conditions(write)
         return [write for _, write in found]
 
     def _entity(self, kind: str, record: Any) -> _Found[EntityWrite]:
@@ -201,6 +214,16 @@ class EntityShard:
         profile = self._stamped.changed(write.id, write.record)
         if profile is not None:
             self._context.forwarder.send_profile(ProfileRecord(write.id, profile, source))
+
+    def _tell_conditions(self, write: EntityWrite) -> None:
+        """A record in every partition of the signals if the write changes which item conditions hold."""
+        holds = self._conditions.changed(write.id, write.record)
+        if holds is None:
+            return
+        told = ItemConditions(write.id, holds, (self._partition, write.offset))
+        key, value = write.id.encode(), encode_item_conditions(told)
+        for partition in range(self._context.partitions):
+            self._context.forwarder.send_record(SIGNALS, partition, key, value, ITEM_CONDITIONS_HEADERS)
 
     # -- erasure ------------------------------------------------------------------------------------
 

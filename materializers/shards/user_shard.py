@@ -1,8 +1,8 @@
 """The user shard of one partition: records of ``tidal.signals`` become one batch of accepted events.
 
 In order: skip what is applied; decode; take in events that other partitions found misplaced; send away those
-that are misplaced here; drop duplicates; stamp each user's cohort profile; let events wait for their item's
-record; hand the batch to the views; forward it to the items' partitions.
+that are misplaced here; drop duplicates; stamp each user's cohort profile and segments; let events wait for
+their item's record; hand the batch to the views; forward it to the items' partitions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from materializers.batches import CardedEvents, UserBatch
+from materializers.batches import CardedEvents, ItemMove, StampBatch, UserBatch
 from materializers.interner import IdCollisionError, Interner
 from materializers.materializer import Forgotten, RowReader, RowWriter, Scope, TableSpec
 from materializers.rows.erasures import ErasurePart
@@ -42,6 +42,7 @@ from schemas.errors import RecordError
 from schemas.records.columnar import encode_columnar
 from schemas.records.columns import EventColumns
 from schemas.records.forget_record import ForgetRecord, ForgottenRecord, decode_forget
+from schemas.records.item_conditions import ITEM_CONDITIONS_TYPE, decode_item_conditions
 from schemas.records.profile_record import (
     PROFILE_TYPE,
     REROUTED_TYPE,
@@ -80,6 +81,7 @@ class SortedRecords:
     plain: Records
     rerouted: list[Events] = field(default_factory=list)
     moves: list[ProfileMove] = field(default_factory=list)
+    item_moves: list[ItemMove] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -107,6 +109,7 @@ class UserShard:
         self._rows = ErasureRows(rows)
         self._rejects = rejects
         self._views = context.build_views(Scope.USER, partition, self._rows)
+        self._stampers = context.build_stampers(partition, self._rows)
         self._dedup = DedupHorizon(schema.limits.dedup_generation_ms)
         self.redriven = Redriven(rows)
         self._parking = Parking(schema, context.items, context.users)
@@ -171,6 +174,7 @@ class UserShard:
         self._rows.write_to(writer)
         for view in self._views:
             view.checkpoint(writer)
+        self.flush_stampers(writer)
         self._erasures.flush(writer)
         self._dedup.flush(writer)
         self.redriven.flush(writer)
@@ -185,6 +189,11 @@ class UserShard:
             counters=self._dedup.counters() | self._parking.counters() | self._card_history.counters(),
         )
 
+    def flush_stampers(self, writer: RowWriter) -> None:
+        """What decides stamps alone, for a fold that keeps nothing else of users."""
+        for stamper in self._stampers:
+            stamper.checkpoint(writer)
+
     def take_letters(self) -> list[Letter]:
         return self._rejects.take_letters()
 
@@ -197,7 +206,7 @@ class UserShard:
         self._parking.restore(reader, meta.counters)
         self._card_history.restore(meta.counters)
         self._rejects.restore(reader)
-        for view in self._views:
+        for view in (*self._views, *self._stampers):
             view.restore(self._rows)
 
     # -- from records to events ---------------------------------------------------------------------
@@ -213,6 +222,8 @@ class UserShard:
             kind = record_type(records.headers[at])
             if kind == PROFILE_TYPE:
                 self._read_profile(records[at], found.moves)
+            elif kind == ITEM_CONDITIONS_TYPE:
+                self._read_conditions(records[at], found.item_moves)
             elif kind == REROUTED_TYPE:
                 self._read_rerouted(records[at], found.rerouted)
             elif self.redriven.admits(records[at]):
@@ -234,6 +245,14 @@ class UserShard:
         if profile.source[1] <= self._forgotten.get(profile.source[0], -1):
             return  # sent again by a worker that came back: its place was before an erasure
         moves.append(ProfileMove(record.offset, profile.user, profile.profile_string, *profile.source))
+
+    def _read_conditions(self, record: LogRecord, moves: list[ItemMove]) -> None:
+        try:
+            told = decode_item_conditions(record.value or b"")
+        except RecordError as error:
+            self._rejects.refuse(record, None, error, record.value or b"")
+            return
+        moves.append(ItemMove(record.offset, told.item, told.holds, *told.source))
 
     def _read_rerouted(self, record: LogRecord, parts: list[Events]) -> None:
         try:
@@ -277,10 +296,27 @@ class UserShard:
         self.counters.duplicates += len(fresh) - int(np.count_nonzero(fresh))
         return fresh
 
-    def stamp(self, events: Events, moves: list[ProfileMove]) -> tuple[Events, U32]:
-        """The events whose users may be here, and the profile of each, u32[n]; ``moves`` are applied."""
+    def stamp(
+        self, events: Events, moves: list[ProfileMove], item_moves: list[ItemMove]
+    ) -> tuple[Events, U32]:
+        """The events whose users may be here, and the profile of each, u32[n]; the moves are applied."""
         events = self._know_users(events, moves)
-        return events, self._profiles.stamp(events.user, events.offset, moves)
+        profile = self._profiles.stamp(events.user, events.offset, moves)
+        self._context.clock.lap("user: profiles")
+        for stamper in self._stampers:
+            profile = stamper.stamp(
+                StampBatch(
+                    item=events.item,
+                    user=events.user,
+                    signal=events.signal,
+                    profile=profile,
+                    weight=events.weight,
+                    ts_ms=events.ts_ms,
+                    offset=events.offset,
+                    moves=item_moves,
+                )
+            )
+        return events, profile
 
     def _know_users(self, events: Events, moves: list[ProfileMove]) -> Events:
         """Load profiles of users new to this process; refuse users whose EntityId is taken on disk."""
@@ -322,7 +358,7 @@ class UserShard:
         if collisions:  # the rows belong to another id
             raise RecordError("id_collision", "user", str(collisions[0]))
         users = Forgotten(self._context.users.entity_ids[wids], wids)
-        erased = [view.forget(users, self._rows) for view in self._views]
+        erased = [view.forget(users, self._rows) for view in (*self._views, *self._stampers)]
         erased.append(self._profiles.forget(users, self._rows, self._rows))
         erased.append(self._dedup.forget(users.entity_ids))
         erased.append(self._parking.forget(users.wids))

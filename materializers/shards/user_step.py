@@ -238,8 +238,8 @@ def _stamp(
     forwards, counts = [], []
     for index, (shard, each, through) in enumerate(zip(shards, found, throughs, strict=True)):
         events = portions.events.take(portions.span(index))
-        events, profile = shard.stamp(events, each.moves)
-        context.clock.lap("user: profiles")
+        events, profile = shard.stamp(events, each.moves, each.item_moves)
+        context.clock.lap("user: segments")
         shard.gather(events, profile, through)
         forwards.append(Forward(shard.partition, events, profile, through))
         counts.append(len(events))

@@ -18,6 +18,7 @@ from streams.partitioner import partition_for
 from tests.oracle.dedup import Horizon
 from tests.oracle.entities import EdgeName, ItemVersion, fold_entities
 from tests.oracle.records import SIGNALS, Event, LogRecord, Reject, events_of, in_log_order
+from tests.oracle.segments import SegmentModel
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 WINDOWS = {"1h": (MINUTE_MS, 60), "24h": (HOUR_MS, 24), "7d": (HOUR_MS, 168), "30d": (DAY_MS, 30)}
@@ -57,8 +58,12 @@ class CleanFold:
     edges: dict[EdgeName, object] = field(default_factory=dict)
     item_versions: Mapping[str, Sequence[ItemVersion]] = field(default_factory=dict)
     card_positions: CardPositions | None = None
+    segments: SegmentModel = field(init=False)
     _by_cell: dict[tuple[str, str], list[Event]] = field(default_factory=lambda: defaultdict(list))
     _by_user: dict[str, list[Event]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        self.segments = SegmentModel(self.schema)
 
     def accept(self, event: Event) -> None:
         self.events.append(event)
@@ -288,6 +293,10 @@ class _SignalsFold:
                     self._fold(event)
             elif record.type == "forget":
                 self._forget(record)
+            elif record.type == "item-conditions":
+                told = json.loads(record.value or b"{}")
+                source = (told["source"][0], told["source"][1])
+                self._result.segments.tell(record.partition, told["item"], told["holds"], source)
             else:
                 for event in events_at[record.partition, record.offset]:
                     self._fold(event)
@@ -336,10 +345,7 @@ class _SignalsFold:
             return
         known = self._profiles.get(key)
         if known is None or source[1] > known[0][1]:
-            canonical = json.dumps(
-                written["profile"], sort_keys=True, separators=(",", ":"), ensure_ascii=False
-            )
-            self._profiles[key] = (source, canonical)
+            self._profiles[key] = (source, _canonical(written["profile"]))
 
     def _forget(self, record: LogRecord) -> None:
         """The user begins anew; what items counted stays."""
@@ -349,6 +355,7 @@ class _SignalsFold:
             return
         self._forgotten[place] = told["source"][1]
         self._result.forget(told["user"])
+        self._result.segments.forget(record.partition, told["user"])
         self._profiles.pop((record.partition, told["user"]), None)
         if record.partition in self._horizons:
             self._horizons[record.partition].forget(told["user"])
@@ -360,7 +367,13 @@ class _SignalsFold:
             self._result.duplicates += 1
             return
         profile = self._profiles.get((event.partition, event.user)) if event.user else None
-        self._result.accept(event._replace(profile=profile[1] if profile else "{}"))
+        stamped = json.loads(profile[1]) if profile else {}
+        stamped.update(dict.fromkeys(self._result.segments.stamp(event), "true"))
+        self._result.accept(event._replace(profile=_canonical(stamped)))
+
+
+def _canonical(profile: Mapping[str, str]) -> str:
+    return json.dumps(profile, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _rate(rate: tuple[float, float, float], updates: int) -> float:
