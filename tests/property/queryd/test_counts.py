@@ -239,5 +239,7 @@ def test_a_mask_over_profiles_is_the_predicate_on_each(
     table = ProfileTable()
     for strings in (first, later):
         table.deal(strings)
-        expected = [matches_profile(predicate, parse_profile(string)) for string in table.strings]
+        expected = [matches_profile(predicate, table.profile(each)) for each in range(len(table))]
         assert table.mask(predicate).tolist() == expected
+    strings = [*first, *later]
+    assert [table.profile(each) for each in table.deal(strings)] == list(map(parse_profile, strings))
