@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +15,14 @@ class Retrieved:
     """What one source found: ordinals u32[n] and its scores f64[n], best first by score, then id.
 
     ``total`` is how many there are (n, or more when the source stopped at its limit); ``exact`` whether that
-    is a count and not an estimate.
+    is a count and not an estimate; ``notes`` what EXPLAIN ANALYZE should say of the stage.
     """
 
     ordinals: U32
     scores: F64
     total: int
     exact: bool = True
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 NOTHING = Retrieved(np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.float64), 0)

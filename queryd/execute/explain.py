@@ -8,8 +8,11 @@ from queryd.execute.context import Context
 from queryd.execute.pipeline import pool_of
 from queryd.execute.predicates import estimate
 from queryd.execute.sources import EXACT_NEIGHBOURS_MAX
+from queryd.hot.history import DAYS_MAX
 from queryd.language.text import to_text
+from queryd.plan.plan import Order
 from schemas.predicate_text import to_text as predicate_text
+from schemas.sort_names import ROLES_OF_SOURCES
 
 
 def plan_steps(context: Context) -> list[dict[str, Any]]:
@@ -45,6 +48,8 @@ def plan_steps(context: Context) -> list[dict[str, Any]]:
                 "why": "a mask over all items costs less than asking a source twice",
             }
         )
+    if plan.order is not None:
+        steps.append(_order(context, plan.order))
     for reference in plan.sources:
         steps.append(
             {
@@ -62,6 +67,20 @@ def plan_steps(context: Context) -> list[dict[str, Any]]:
 
 def _signal(context: Context) -> str:
     return context.hot.schema.signal_list[context.plan.signal].name
+
+
+def _order(context: Context, order: Order) -> dict[str, Any]:
+    schema = context.hot.schema
+    roles = ROLES_OF_SOURCES.get(order.measure, ())
+    counted = [schema.signal_list[index].name for index in order.signals]
+    counted += [name for role in roles for name in schema.roles[role]]
+    step = {"stage": "order", "name": order.mode, "by": order.measure, "counts": counted}
+    if not counted:
+        return step
+    step |= {"window": order.window, "scope": "everybody" if context.plan.cohort is None else "cohort"}
+    if order.measure == "trending_relative":
+        step["compares_with"] = f"windows at the same hour of up to {DAYS_MAX} days before"
+    return step
 
 
 def _how(source: str, left: int) -> dict[str, str]:

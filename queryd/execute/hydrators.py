@@ -8,6 +8,7 @@ import numpy as np
 
 from queryd.execute.candidates import Candidates
 from queryd.execute.context import Context
+from queryd.execute.measures import MEASURES, Scored, counted
 from queryd.hot.arrays import F64, I32, I64
 from queryd.hot.bucket_reads import EVERYBODY
 from schemas.model import Term
@@ -126,6 +127,22 @@ class SignalColumns:
         }
 
 
+class Measures:
+    """What measures say of each candidate, ``Scored`` by name.
+
+    The order of a search needs it, and EXPLAIN ANALYZE shows what the scores of sources were made of.
+    """
+
+    name = "measures"
+
+    def enable(self, context: Context) -> bool:
+        return bool(_measures(context))
+
+    def load(self, context: Context, candidates: Candidates) -> dict[str, Scored]:
+        of = counted(context)
+        return {name: MEASURES[name].score(context, of, candidates.ordinals) for name in _measures(context)}
+
+
 HYDRATORS: tuple[Hydrator, ...] = (
     Creator(),
     Category(),
@@ -133,6 +150,7 @@ HYDRATORS: tuple[Hydrator, ...] = (
     Similarity(),
     Affinity(),
     SignalColumns(),
+    Measures(),
 )
 
 
@@ -174,6 +192,14 @@ def run_hydrators(context: Context, candidates: Candidates) -> None:
             with context.report.stage("hydrator", each.name, len(candidates)) as stage:
                 context.columns[each.name] = each.load(context, candidates)
                 stage.rows_out = len(candidates)
+
+
+def _measures(context: Context) -> list[str]:
+    plan = context.plan
+    wanted = [] if plan.order is None or plan.order.retrieves else [plan.order.measure]
+    if plan.query.explain == "analyze":
+        wanted += [source.source for source in plan.sources]
+    return [name for name in dict.fromkeys(wanted) if name in MEASURES]
 
 
 def _has_term(context: Context, kind: str) -> bool:

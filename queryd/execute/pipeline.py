@@ -54,7 +54,8 @@ def retrieve(context: Context) -> tuple[Candidates, int]:
         with context.report.stage("source", source.name, int(np.count_nonzero(context.allowed))) as stage:
             found[source.name] = source.retrieve(context, pool_of(reference.limit, context.needed))
             stage.rows_out = len(found[source.name].ordinals)
-            stage.notes = {"total": found[source.name].total, "exact": found[source.name].exact}
+            retrieved = found[source.name]
+            stage.notes = {"total": retrieved.total, "exact": retrieved.exact, **retrieved.notes}
     candidates = united(found)
     if fused and any(reference.source == "trending" for reference in context.plan.sources):
         _add_trend(context, candidates)

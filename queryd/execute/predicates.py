@@ -9,6 +9,7 @@ import numpy as np
 from queryd.errors import NotServed, QueryError
 from queryd.execute.context import Context
 from queryd.hot.arrays import Mask
+from queryd.hot.bucket_reads import EVERYBODY
 from queryd.hot.fields import ABSENT_TIME, WordIndex, as_mask, as_words
 from schemas.predicate import And, Comparison, Flag, Not, Or, Predicate, SignalComparison
 
@@ -147,10 +148,8 @@ def _aggregate(comparison: SignalComparison, context: Context) -> Mask:
     reads, window = context.reads, comparison.window
     values: Any
     if comparison.read == "decay":
-        signal = context.hot.schema.signal_list[index]
-        half_life = signal.decay.half_lives_ms[signal.decay.labels.index(window)]
         everything = np.arange(context.items, dtype=np.uint32)
-        values = context.hot.decayed[index].scores(everything, half_life, context.at_ms)
+        values = reads.decayed(index, window, EVERYBODY, everything, context.at_ms)
     elif comparison.read == "sum":
         values = reads.sums(index, window) / 1_000_000
     else:

@@ -12,6 +12,7 @@ import numpy as np
 
 from queryd.execute.candidates import Candidates, TermColumn
 from queryd.execute.context import Context
+from queryd.execute.measures import Scored
 from queryd.hot.arrays import F64
 from queryd.hot.fields import ABSENT_TIME
 from queryd.ranking.curves import recency
@@ -36,7 +37,11 @@ class Scorer(Protocol):
 
 
 class Base:
-    """The source score. Fused lists give one column each, 1/(k + rank), so that their sum is the fusion."""
+    """The source score, or that of the order where sources do not have it.
+
+    Fused lists give one column each, 1/(k + rank), so that their sum is the fusion. EXPLAIN ANALYZE shows
+    beside it what a measure was made of, with the weight 0.
+    """
 
     name = "base"
 
@@ -44,6 +49,12 @@ class Base:
         return True
 
     def score(self, context: Context, candidates: Candidates, place: int, term: Term) -> list[TermColumn]:
+        return [*self._columns(context, candidates, term), *_parts(context)]
+
+    def _columns(self, context: Context, candidates: Candidates, term: Term) -> list[TermColumn]:
+        order = context.plan.order
+        if order is not None and not order.retrieves:
+            return [TermColumn("base", term.weight, context.columns["measures"][order.measure].scores)]
         normalized = context.plan.profile.normalize == "minmax"
         if context.plan.fusion == "rrf":
             columns = _fused(context, candidates)
@@ -130,6 +141,18 @@ def run_scorers(context: Context, candidates: Candidates) -> None:
     for column in candidates.terms:
         scores += column.contributions
     candidates.scores = scores
+
+
+def _parts(context: Context) -> list[TermColumn]:
+    """What each measure was made of, for EXPLAIN ANALYZE."""
+    if context.plan.query.explain != "analyze":
+        return []
+    measures: dict[str, Scored] = context.columns.get("measures", {})
+    return [
+        TermColumn(f"{name}.{part}", 0.0, values)
+        for name, scored in measures.items()
+        for part, values in scored.parts.items()
+    ]
 
 
 def _fused(context: Context, candidates: Candidates) -> dict[str, F64]:

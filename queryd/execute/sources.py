@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +10,7 @@ from queryd.errors import QueryError
 from queryd.execute.candidates import NOTHING, Retrieved
 from queryd.execute.context import Context, TextHits
 from queryd.execute.filters import of_creators
+from queryd.execute.measures import MEASURES, Measure, counted
 from queryd.hot.arrays import F32, F64, U32, Mask
 from queryd.hot.embeddings import EmbeddingMatrix
 from queryd.hot.fields import ABSENT_TIME
@@ -42,49 +42,22 @@ class Source(Protocol):
         ...
 
 
-class Trending:
-    """Items with the most events of the plan's signal in its window and scope; score = velocity, exact."""
+class Measured:
+    """The best of what a measure concerns."""
 
-    name = "trending"
-
-    def enable(self, context: Context) -> bool:
-        return True
-
-    def retrieve(self, context: Context, limit: int) -> Retrieved:
-        plan = context.plan
-        velocity = context.reads.velocity(plan.signal, plan.window, context.scope)
-        return _best(np.flatnonzero((velocity > 0) & context.allowed), velocity, limit, context)
-
-
-class Top:
-    """As trending, and the score is the count."""
-
-    name = "top"
+    def __init__(self, measure: Measure) -> None:
+        self.name = measure.name
+        self._measure = measure
 
     def enable(self, context: Context) -> bool:
         return True
 
     def retrieve(self, context: Context, limit: int) -> Retrieved:
-        plan = context.plan
-        counts = context.reads.counts(plan.signal, plan.window, context.scope).astype(np.float64)
-        return _best(np.flatnonzero((counts > 0) & context.allowed), counts, limit, context)
-
-
-class ByAge:
-    """Every allowed item by created_at; score = ± epoch ms, 0 where unknown."""
-
-    def __init__(self, name: str, sign: int) -> None:
-        self.name = name
-        self._sign = sign
-
-    def enable(self, context: Context) -> bool:
-        return True
-
-    def retrieve(self, context: Context, limit: int) -> Retrieved:
-        rows = np.flatnonzero(context.allowed)
-        created = context.hot.items.created_column()
-        scores = np.where(created == ABSENT_TIME, 0, created).astype(np.float64) * self._sign
-        return _best(rows, scores, limit, context)
+        of = counted(context)
+        rows = np.flatnonzero(self._measure.qualifying(context, of) & context.allowed).astype(np.uint32)
+        scored = self._measure.score(context, of, rows)
+        chosen = top(rows, scored.scores, limit, context.hot.items.ordinals)
+        return Retrieved(rows[chosen], scored.scores[chosen], len(rows), notes=scored.notes)
 
 
 class Following:
@@ -164,34 +137,10 @@ class Text:
         return Retrieved(ordinals, scores, len(ordinals), exact=hits.total <= TEXT_HITS_MAX)
 
 
-class Random:
-    """Every allowed item in an order that the seed fixes; score in 0..1."""
-
-    name = "random"
-
-    def enable(self, context: Context) -> bool:
-        return True
-
-    def retrieve(self, context: Context, limit: int) -> Retrieved:
-        keys = context.hot.items.ordinals.entity_ids[: context.items]
-        scores = mixed(keys ^ np.uint64(context.seed & 0xFFFFFFFFFFFFFFFF)) / 2.0**64
-        return _best(np.flatnonzero(context.allowed), scores, limit, context)
-
-
+_OTHERS: tuple[Source, ...] = (Following(), PreferenceNeighbours(), ItemNeighbours(), Text())
 SOURCES: dict[str, Source] = {
-    source.name: source
-    for source in (
-        Trending(),
-        Top(),
-        ByAge("newest", 1),
-        ByAge("oldest", -1),
-        ByAge("matching", 1),
-        Following(),
-        PreferenceNeighbours(),
-        ItemNeighbours(),
-        Text(),
-        Random(),
-    )
+    **{name: Measured(measure) for name, measure in MEASURES.items()},
+    **{source.name: source for source in _OTHERS},
 }
 
 
@@ -242,14 +191,6 @@ def _asked_wider(context: Context, slot: str, vector: F32, limit: int) -> Retrie
     return None
 
 
-def mixed(keys: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    """SplitMix64's finaliser: u64[n] to u64[n], every input bit reaching every output bit."""
-    with np.errstate(over="ignore"):
-        keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return keys ^ (keys >> np.uint64(31))
-
-
 def _best(
     rows: np.ndarray[tuple[int], np.dtype[np.intp]], scores: F64, limit: int, context: Context
 ) -> Retrieved:
@@ -278,10 +219,8 @@ def _sized(mask: Mask, items: int) -> Mask:
 def _scanned_titles(context: Context, text: str) -> Retrieved:
     """Without the index: the best trending (or newest) items whose title has a word of the text."""
     words = [word for word in text.lower().split() if word]
-    order: Callable[[Context, int], Retrieved] = ByAge("newest", 1).retrieve
-    if any(source.source == "trending" for source in context.plan.sources):
-        order = Trending().retrieve
-    pool = order(context, _SCANNED_TITLES_MAX).ordinals
+    trends = any(source.source == "trending" for source in context.plan.sources)
+    pool = SOURCES["trending" if trends else "newest"].retrieve(context, _SCANNED_TITLES_MAX).ordinals
     titles = [title.lower() for title in context.titles.titles(pool)]
     found = np.array([sum(word in title for word in words) for title in titles], dtype=np.float64)
     hit: U32 = pool[found > 0]

@@ -15,6 +15,23 @@ Fusion: TypeAlias = Literal["none", "rrf"]
 POOL_DEFAULT = 500
 
 
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What SORT BY orders a page by.
+
+    Attributes:
+        mode: the sort mode; ``measure`` what it scores items by, the name of a source.
+        signals: indexes of the signals that the measure counts together; none if it counts roles, or nothing.
+        window: over which it counts them.
+        retrieves: whether the measure finds the candidates as well; if not, it scores those of other sources.
+    """
+
+    mode: str
+    measure: str
+    signals: tuple[int, ...]
+    window: str
+    retrieves: bool
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What will be done, before anything is known of the data.
 
@@ -28,7 +45,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         fusion: how several lists become one score: ``rrf`` in searches over more than one list.
         fill: whether a page that the sources leave short is filled with the newest that match.
         within: the scope that candidates must lie in.
-        sort: the built-in mode that replaces the profile, if any.
+        order: the built-in mode that replaces the profile, if any.
     """
 
     query: Query
@@ -43,7 +60,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     fill: bool
     within: Within | None
     diversity: Diversity | None
-    sort: str | None
+    order: Order | None
     limit: int
 
     @property

@@ -7,12 +7,20 @@ from typing import Final
 from queryd.errors import LimitExceeded, NotServed, QueryError, nearest_name
 from queryd.language.ast import Query
 from queryd.language.parse import from_predicate_error
-from queryd.plan.plan import POOL_DEFAULT, Fusion, Plan
-from queryd.ranking.sort_modes import SORT_MODES
-from schemas.durations import ALL_TIME, WINDOWS
+from queryd.plan.ordering import check_measures, make_order, order_sources, signal_with_window
+from queryd.plan.plan import POOL_DEFAULT, Fusion, Order, Plan
+from queryd.ranking.sort_modes import (
+    COUNTING_MEASURES,
+    MEASURES,
+    SIGNAL_MEASURES,
+    SORT_MODES,
+    WINDOWED_MEASURES,
+)
+from schemas.durations import WINDOWS
 from schemas.errors import PredicateError
 from schemas.model import Profile, Schema, SourceRef, Term
 from schemas.predicate import And, Predicate, check, parse_predicate
+from schemas.sort_names import MEASURED_SOURCES
 
 SOURCES_SERVED: Final = (
     "trending",
@@ -22,6 +30,7 @@ SOURCES_SERVED: Final = (
     "item_neighbours",
     "text",
     "matching",
+    *MEASURED_SOURCES,
 )
 _SCOPE_SOURCES: Final = {
     "trending": "trending",
@@ -50,10 +59,14 @@ def make_plan(query: Query, schema: Schema) -> Plan:
     if not 1 <= query.limit <= schema.limits.max_query_limit:
         raise LimitExceeded("max_query_limit", query.limit, schema.limits.max_query_limit)
     _check_fields(query, schema)
-    profile = _profile(query, schema)
-    window = _window(query.window or profile.window)
-    signal = _signal(query.signal or profile.signal, window, schema)
-    sources = _sources(query, profile)
+    if query.window is not None:
+        _check_window(query.window)
+    order = None if query.sort is None else make_order(query, schema, usual_signal(schema))
+    profile = _profile(query, schema) if order is None else _sort_profile(query, order, schema)
+    signal, window = _trend(query, profile, order, schema)
+    sources = _sources(query, profile) if order is None else order_sources(query, order)
+    if order is None:
+        check_measures([source.source for source in sources], window, schema)
     plan = Plan(
         query=query,
         profile=profile,
@@ -63,11 +76,11 @@ def make_plan(query: Query, schema: Schema) -> Plan:
         filter=_filter(query, profile, schema),
         sources=sources,
         terms=profile.terms or _BASE_ONLY,
-        fusion=_fusion(query, sources),
+        fusion="none" if order is not None and order.measure in MEASURES else _fusion(query, sources),
         fill=query.within is None and query.verb == "retrieve" and len(sources) > 1,
         within=query.within,
         diversity=query.diversity or profile.diversity,
-        sort=query.sort,
+        order=order,
         limit=query.limit,
     )
     _refuse_idle_clauses(plan)
@@ -100,8 +113,6 @@ def _check_fields(query: Query, schema: Schema) -> None:
 
 
 def _profile(query: Query, schema: Schema) -> Profile:
-    if query.sort is not None:
-        return _sort_profile(query, schema)
     if query.profile is None:
         return _default_profile(query, schema)
     try:
@@ -117,21 +128,15 @@ def _profile(query: Query, schema: Schema) -> Profile:
     return profile
 
 
-def _sort_profile(query: Query, schema: Schema) -> Profile:
-    if query.profile is not None:
-        raise QueryError("SORT BY stands instead of a profile", expected=["one of the two"])
-    mode = SORT_MODES.get(query.sort or "")
-    if mode is None:
-        raise NotServed(
-            f"there is no sort mode {query.sort!r} in this version",
-            expected=sorted(SORT_MODES),
-            nearest=nearest_name(query.sort or "", SORT_MODES),
-        )
+def _sort_profile(query: Query, order: Order, schema: Schema) -> Profile:
+    """The profile that SORT BY stands for. WITHIN TRENDING has a signal and a window of its own."""
+    usual = usual_signal(schema)
+    counted = schema.signal_list[order.signals[0]].name if order.signals else usual
+    trends = _within_trending(query)
     return Profile(
-        name=f"sort:{query.sort}",
-        signal=query.signal or usual_signal(schema),
-        window=mode.window or query.window or "24h",
-        sources=(SourceRef(source=mode.source),),
+        name=f"sort:{order.mode}",
+        signal=query.signal or usual if trends else counted,
+        window=query.window or "24h" if trends else order.window,
         terms=_BASE_ONLY,
         normalize="none",
     )
@@ -176,25 +181,23 @@ def _refuse_unserved_profile(profile: Profile) -> None:
         )
 
 
-def _window(name: str) -> str:
+def _check_window(name: str) -> None:
     if name not in WINDOWS:
         raise QueryError(
             f"{name!r} is no window", expected=list(WINDOWS), nearest=nearest_name(name, WINDOWS)
         )
-    return name
 
 
-def _signal(name: str, window: str, schema: Schema) -> int:
-    if name not in schema.signals:
-        raise QueryError(
-            f"no signal is called {name!r}",
-            expected=sorted(schema.signals)[:20],
-            nearest=nearest_name(name, schema.signals),
-        )
-    windows = schema.signals[name].windows
-    if window not in windows and window != ALL_TIME:
-        raise QueryError(f"the signal {name!r} has no window {window!r}", expected=windows)
-    return schema.signal_index[name]
+def _trend(query: Query, profile: Profile, order: Order | None, schema: Schema) -> tuple[int, str]:
+    """The signal and the window that trends count, in WITHIN TRENDING and in sources."""
+    if order is not None and not _within_trending(query):
+        return schema.signal_index[profile.signal], profile.window
+    window = query.window or profile.window
+    return signal_with_window(query.signal or profile.signal, window, schema), window
+
+
+def _within_trending(query: Query) -> bool:
+    return query.within is not None and query.within.kind == "trending"
 
 
 def _sources(query: Query, profile: Profile) -> tuple[SourceRef, ...]:
@@ -246,17 +249,21 @@ def _filter(query: Query, profile: Profile, schema: Schema) -> Predicate | None:
 
 def _refuse_idle_clauses(plan: Plan) -> None:
     """A clause that could change nothing is a mistake of the asker's, not ours to ignore."""
-    query = plan.query
-    trends = any(source.source in ("trending", "top") for source in plan.sources)
+    query, order = plan.query, plan.order
+    trends = _within_trending(query)
+    mode = None if order is None else SORT_MODES[order.mode]
+    read = {source.source for source in plan.sources} | ({order.measure} if order is not None else set())
     counts_cohort = any(term.scope == "cohort" for term in plan.terms)
+    takes_signal = bool(read & SIGNAL_MEASURES) and (mode is None or mode.takes_signal)
+    takes_window = bool(read & WINDOWED_MEASURES) and (mode is None or not mode.fixed)
     for clause, given, used in (
-        ("COHORT", query.cohort is not None, trends or counts_cohort),
-        ("SIGNAL", query.signal is not None, trends),
-        ("WINDOW", query.window is not None, trends or counts_cohort),
+        ("COHORT", query.cohort is not None, trends or counts_cohort or read & COUNTING_MEASURES),
+        ("SIGNAL", query.signal is not None, trends or takes_signal),
+        ("WINDOW", query.window is not None, trends or counts_cohort or takes_window),
     ):
         if given and not used:
             raise QueryError(
-                f"{clause} changes nothing here: nothing in this query trends",
+                f"{clause} changes nothing here: nothing in this query reads it",
                 expected=["WITHIN TRENDING", "a profile with a trending source"],
             )
 

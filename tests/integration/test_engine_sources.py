@@ -96,12 +96,12 @@ async def test_sort_modes(site: Site) -> None:
         everything = [f"item_{number:02}" for number in range(ITEMS)]
         assert await order("new") == everything
         assert await order("old") == everything[::-1]
-        assert await order("top_all") == everything[::2][::-1]
+        assert await order("top_all SIGNAL view") == everything[::2][::-1]
         assert await order("trending") == everything[::2][::-1]
         assert await order("random SEED 1") == await order("random SEED 1")
         assert await order("random SEED 1") != await order("random SEED 2")
         assert sorted(await order("random")) == everything
-        top = await engine.query("RETRIEVE items SORT BY top_1h LIMIT 1")
+        top = await engine.query("RETRIEVE items SORT BY top_1h SIGNAL view LIMIT 1")
         first = await engine.query("RETRIEVE items SORT BY random SEED 5 LIMIT 10")
         rest = await engine.query(f'RETRIEVE items SORT BY random LIMIT 14 CURSOR "{first.cursor}"')
         assert ids(first) + ids(rest) == await order("random SEED 5")

@@ -202,7 +202,7 @@ def test_mistakes_of_the_json_form_name_the_key(form: dict[str, object], path: s
         ("RETRIEVE items USING PROFILE trending SIGNAL viewz", "did you mean 'view'"),
         ('SEARCH items QUERY "x" COHORT locale:US', "COHORT changes nothing"),
         ('SEARCH items QUERY "x" WINDOW 24h', "WINDOW changes nothing"),
-        ("RETRIEVE items SORT BY hacker", "no sort mode"),
+        ("RETRIEVE items SORT BY last_engaged", "no sort mode"),
         ("RETRIEVE items SORT BY new USING PROFILE trending", "instead of a profile"),
         ("RETRIEVE creators USING PROFILE trending", "not served yet"),
         ("RETRIEVE items WITHIN LIKED", "about a user"),
