@@ -54,6 +54,7 @@ from streams.records import AnyRecords, LogRecord, Records, records_of
 from streams.topics import SIGNALS
 
 I64 = npt.NDArray[np.int64]
+U16 = npt.NDArray[np.uint16]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
@@ -125,6 +126,7 @@ class UserShard:
         self._gathered: list[tuple[Events, U32]] = []
         self._gathered_events = 0
         self._rerouted_hw: dict[int, int] = {}
+        self._sent_away: dict[int, int] = {}
         self._cards_seen = -1
         self._card_history = CardHistory()
         self._erasures = ErasureLog(ErasurePart.USER)
@@ -185,6 +187,7 @@ class UserShard:
         return ShardMeta(
             applied={SIGNALS: self._applied},
             rerouted_hw=dict(self._rerouted_hw),
+            sent_away=dict(self._sent_away),
             forgotten_hw=dict(self._forgotten),
             counters=self._dedup.counters() | self._parking.counters() | self._card_history.counters(),
         )
@@ -200,6 +203,7 @@ class UserShard:
     def restore(self, reader: RowReader, meta: ShardMeta) -> None:
         self._applied = self._settled = meta.applied.get(SIGNALS, -1)
         self._rerouted_hw = dict(meta.rerouted_hw)
+        self._sent_away = dict(meta.sent_away)
         self._forgotten = dict(meta.forgotten_hw)
         self._rows.reopen(reader)
         self._dedup.restore(reader, meta.counters)
@@ -289,6 +293,11 @@ class UserShard:
         return intern_events(self._context, picked, offsets, record_ts_ms[rows], refuse)[0]
 
     # -- which events count here --------------------------------------------------------------------
+
+    def sent_away(self, destinations: U16, offsets: I64) -> None:
+        """Events of ours, in offset order, went to the partitions of their users. u16[n], i64[n]."""
+        self._sent_away.update(zip(destinations.tolist(), offsets.tolist(), strict=True))
+        self.counters.rerouted += len(offsets)
 
     def accept(self, digests: U64, record_ts_ms: I64) -> Flags:
         """Which events to count, bool[n]; the others are repeated ones. See ``DedupHorizon.accept``."""

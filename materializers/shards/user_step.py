@@ -203,7 +203,7 @@ def _send_away(context: WorkerContext, shards: Sequence[UserShard], portions: _P
         away = np.flatnonzero(~here[span]) + span.start
         if len(away):
             context.forwarder.reroute(shard.partition, homes[away], events.take(away))
-            shard.counters.rerouted += len(away)
+            shard.sent_away(homes[away], events.offset[away])
     return portions.keep(here)
 
 

@@ -20,6 +20,7 @@ class ShardMeta(msgspec.Struct, frozen=True, kw_only=True):
         applied: last offset applied, by source topic.
         hw: item shard: last offset of ``tidal.signals`` applied, by source partition.
         rerouted_hw: user shard: the same for events that were found on a wrong partition.
+        sent_away: user shard: last offset of an event found here that belongs to another partition, by that one.
         forgotten_hw: user shard: last offset of ``tidal.users`` whose erasure was applied, by its partition.
         counters: small state of the shard that belongs to the same write (see the shard).
     """
@@ -27,6 +28,7 @@ class ShardMeta(msgspec.Struct, frozen=True, kw_only=True):
     applied: dict[str, int] = {}
     hw: dict[int, int] = {}
     rerouted_hw: dict[int, int] = {}
+    sent_away: dict[int, int] = {}
     forgotten_hw: dict[int, int] = {}
     counters: dict[str, int] = {}
 

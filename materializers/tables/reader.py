@@ -139,6 +139,14 @@ class TableReader:
         """Item shard: last offset of the signals topic applied, by source partition."""
         return self._meta(Scope.ITEM, partition).hw
 
+    def sent_away(self, partition: int) -> Mapping[int, int]:
+        """User shard: last offset of a signal found there that belongs to another partition, by that one."""
+        return self._meta(Scope.USER, partition).sent_away
+
+    def rerouted(self, partition: int) -> Mapping[int, int]:
+        """User shard: last offset applied of the signals that others found misplaced, by who found them."""
+        return self._meta(Scope.USER, partition).rerouted_hw
+
     def generation(self, partition: int) -> int:
         """How often the partition was acquired; 0 if no worker holds it."""
         owner = self._owners.get(partition)

@@ -42,6 +42,14 @@ class Tables(Protocol):
         """Item shard: last offset of the signals topic applied, by source partition."""
         ...
 
+    def sent_away(self, partition: int) -> Mapping[int, int]:
+        """User shard: last offset of a signal found there that belongs to another partition, by that one."""
+        ...
+
+    def rerouted(self, partition: int) -> Mapping[int, int]:
+        """User shard: last offset applied of the signals that others found misplaced, by who found them."""
+        ...
+
     def status(self) -> Mapping[str, Any]:
         """What ``/v1/status`` tells of the workers."""
         ...

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Message, Producer
 
 from materializers.rows import cells
 from materializers.tables.reader import TableReader
 from schemas.ids import code_of, entity_id
 from streams.partitioner import partition_for
+from streams.positions import Position, Positions
 from streams.topics import SIGNALS
 from tests.brokers import Broker
 from tests.crash.site import Site
@@ -90,3 +91,33 @@ def test_misplaced_events_count_once_over_kills(site: Site) -> None:
     assert _counts(reader) == expected
     assert misplaced > ROUNDS * EVENTS_A_ROUND // 2
     reader.close()
+
+
+def _publish_misplaced(producer: Producer, user: str) -> Position:
+    """One event for the first item, on a partition that is not the user's; where it stands."""
+    stands: list[Position] = []
+
+    def acknowledged(error: object, message: Message) -> None:
+        assert error is None
+        stands.append(Position(SIGNALS, message.partition(), message.offset()))
+
+    partition = (partition_for(user.encode(), PARTITIONS) + 1) % PARTITIONS
+    event = {"kind": "tap", "user": user, "item": ITEMS[0], "ts": int(time.time() * 1000)}
+    producer.produce(SIGNALS, json.dumps(event).encode(), partition=partition, on_delivery=acknowledged)
+    producer.flush()
+    return stands[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_misplaced_event_is_counted_in_a_read_after_its_position(site: Site) -> None:
+    """The position is that of the place where the producer put it, which is not where it is counted."""
+    producer = Producer({"bootstrap.servers": site.broker.bootstrap, "linger.ms": 0})
+    site.start_worker(WORKER)
+    site.start_queryd()
+    site.wait_until_owned(PARTITIONS)
+    site.wait_until_queryd_serves()
+    for number in range(1, 41):
+        after = Positions.of([_publish_misplaced(producer, USERS[number % len(USERS)])]).encode()
+        ledger = site.get(f"/v1/items/{ITEMS[0]}/signals?signal=tap&after={after}")
+        assert ledger["all_time"]["count"] == number

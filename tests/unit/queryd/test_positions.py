@@ -21,12 +21,20 @@ class Tables:
 
     offsets: dict[tuple[Scope, int], dict[str, int]] = field(default_factory=dict)
     sources: dict[int, dict[int, int]] = field(default_factory=dict)
+    away: dict[int, dict[int, int]] = field(default_factory=dict)
+    came: dict[int, dict[int, int]] = field(default_factory=dict)
 
     def applied(self, scope: Scope, partition: int) -> dict[str, int]:
         return self.offsets.get((scope, partition), {})
 
     def forwarded(self, partition: int) -> dict[int, int]:
         return self.sources.get(partition, {})
+
+    def sent_away(self, partition: int) -> dict[int, int]:
+        return self.away.get(partition, {})
+
+    def rerouted(self, partition: int) -> dict[int, int]:
+        return self.came.get(partition, {})
 
 
 @dataclass
@@ -70,6 +78,33 @@ async def test_a_signal_waits_for_its_user_partition_and_all_item_partitions(
     tables.sources[1] = {1: 10}
     await asyncio.sleep(0)
     assert not task.done()  # only a round of the feeder makes it visible
+    applied.announce()
+    assert await task
+
+
+async def test_a_misplaced_signal_waits_for_the_partition_that_it_was_sent_to(
+    parts: tuple[Tables, Index, AppliedPositions],
+) -> None:
+    tables, _, applied = parts
+    tables.offsets = {(Scope.USER, 0): {SIGNALS: 5}, (Scope.USER, 1): {SIGNALS: 10}}
+    tables.sources = {0: {0: 5, 1: 10}, 1: {0: 5, 1: 10}}
+    tables.away = {1: {0: 9}}
+    task = await begin(applied, Position(SIGNALS, 1, 10))
+    for step in (
+        lambda: tables.came.update({0: {1: 8}}),
+        lambda: tables.away.update({1: {0: 30}}),  # sent later: not waited for
+        # Arrived at the user's partition at offset 7, counted nowhere yet.
+        lambda: (tables.came.update({0: {1: 9}}), tables.offsets.update({(Scope.USER, 0): {SIGNALS: 7}})),
+        lambda: tables.sources[0].update({0: 7}),
+    ):
+        applied.announce()
+        await asyncio.sleep(0)
+        assert not task.done()
+        step()
+    applied.announce()
+    await asyncio.sleep(0)
+    assert not task.done()
+    tables.sources[1][0] = 7
     applied.announce()
     assert await task
 
