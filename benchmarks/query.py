@@ -168,6 +168,12 @@ class SyntheticTables:
     def forwarded(self, partition: int) -> Mapping[int, int]:
         return {}
 
+    def sent_away(self, partition: int) -> Mapping[int, int]:
+        return {}
+
+    def rerouted(self, partition: int) -> Mapping[int, int]:
+        return {}
+
     def status(self) -> Mapping[str, Any]:
         return {}
 

@@ -73,6 +73,12 @@ class MemoryTables:
     def forwarded(self, partition: int) -> Mapping[int, int]:
         return self.sources.get(partition, {})
 
+    def sent_away(self, partition: int) -> Mapping[int, int]:
+        return {}
+
+    def rerouted(self, partition: int) -> Mapping[int, int]:
+        return {}
+
     def status(self) -> Mapping[str, Any]:
         return {}
 
