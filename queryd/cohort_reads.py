@@ -32,7 +32,7 @@ from schemas.predicate import (
 from schemas.predicate_match import as_text
 
 _SIZES_MAX: Final = 64
-_SIZE_LIFE_S: Final = 1.0
+_SEGMENT_LIFE_S: Final = 1.0
 _NAMES_COMPARED_MAX: Final = 1_000
 _SENSE_MAX: Final = 1_024
 
@@ -60,6 +60,7 @@ class CohortReads:
 
         Raises:
             QueryError: it does not parse, or names what the schema lacks; ``path`` says which parameter.
+            LimitExceeded: it is nested deeper than the schema allows.
         """
         try:
             predicate = parse_predicate(text, self._schema.limits.max_predicate_depth)
@@ -70,8 +71,7 @@ class CohortReads:
     async def size(self, predicate: Predicate) -> int:
         """Distinct users who are in a cohort now."""
         known = self._sizes.get(predicate)
-        followed = known is not None and known.version == self._population.version
-        if known is None or not followed or names_segment(predicate):
+        if known is None or not self._holds(predicate, known):
             await self._population.load()
             known = _Size(time.monotonic(), self._population.version, self._population.count(predicate))
         self._sizes[predicate] = known
@@ -80,8 +80,14 @@ class CohortReads:
             self._sizes.popitem(last=False)
         return known.users
 
+    def _holds(self, predicate: Predicate, known: _Size) -> bool:
+        """Whether a size is that of now; of segments, which change by themselves, of a second ago at most."""
+        if known.version != self._population.version:
+            return False
+        return not names_segment(predicate) or time.monotonic() - known.counted_s < _SEGMENT_LIFE_S
+
     async def refuse_small(self, *predicates: Predicate) -> None:
-        """Nothing is told of a cohort with fewer users than the schema allows, as of a second ago at most.
+        """Nothing is told of a cohort with fewer users than the schema allows.
 
         Raises:
             CohortTooSmall: one of them has.
@@ -90,10 +96,7 @@ class CohortReads:
         if not users_min:
             return
         for predicate in predicates:
-            known = self._sizes.get(predicate)
-            fresh = known is not None and time.monotonic() - known.counted_s < _SIZE_LIFE_S
-            users = known.users if known is not None and fresh else await self.size(predicate)
-            if users < users_min:
+            if await self.size(predicate) < users_min:
                 raise CohortTooSmall(shown(to_text(predicate)), users_min)
 
     def warnings(self, predicate: Predicate) -> list[str]:

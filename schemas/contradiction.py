@@ -15,8 +15,8 @@ from typing import Final
 from schemas.predicate_ast import And, Comparison, Flag, Not, Or, Predicate, Scalar
 from schemas.predicate_match import as_number, as_text, matches_profile
 
-TRIALS_MAX: Final = 2_000
-"""Cases that are tried: some milliseconds, once for each cohort that is asked for."""
+WORK_MAX: Final = 10_000
+"""Conditions that are judged, over all cases: some 10 ms, once for each cohort that is asked for."""
 _PARTS_MAX: Final = 4
 _UNUSUAL: Final = 0xE000
 """First of the characters that stand for "anything else": the first that no value of the predicate has."""
@@ -40,24 +40,24 @@ def is_contradiction(predicate: Predicate, labels: Mapping[str, Sequence[str]] |
         leaves.setdefault(leaf.name if isinstance(leaf, Flag) else leaf.field, []).append(leaf)
     try:
         cases = {name: _cases(found, (labels or {}).get(name, ())) for name, found in leaves.items()}
-        return not _Search(predicate, cases).satisfiable()
+        return not _Search(predicate, cases, WORK_MAX // max(1, sum(map(len, leaves.values())))).satisfiable()
     except _TooMany:
         return False
 
 
 class _Search:
-    def __init__(self, predicate: Predicate, cases: Mapping[str, Values]) -> None:
+    def __init__(self, predicate: Predicate, cases: Mapping[str, Values], trials_max: int) -> None:
         self._predicate = predicate
         self._cases = cases
         self._names = sorted(cases, key=lambda name: len(cases[name]))
-        self._trials = 0
+        self._trials_left = trials_max
 
     def satisfiable(self) -> bool:
         return self._possible({}, 0)
 
     def _possible(self, chosen: dict[str, str | None], depth: int) -> bool:
-        self._trials += 1
-        if self._trials > TRIALS_MAX:
+        self._trials_left -= 1
+        if self._trials_left < 0:
             raise _TooMany
         verdict = _verdict(self._predicate, chosen)
         if verdict is not None:

@@ -3,6 +3,7 @@
 TidalError
 ├── SchemaError       a schema document that cannot be used; carries every problem found
 ├── PredicateError    a predicate that does not parse, or names what the schema lacks
+│   └── PredicateLimitError    … or is past a limit
 ├── SettingsError     settings that cannot be used; carries every problem found
 └── RecordError       one refused record or event of the log, with a code to count it by
 """
@@ -104,6 +105,16 @@ class PredicateError(TidalError):
         where = f" at line {self.line}, column {self.column}" if self.line else ""
         wanted = f"; expected {' or '.join(self.expected)}" if self.expected else ""
         return f"{self.message}{where}{wanted}"
+
+
+class PredicateLimitError(PredicateError):
+    """A predicate past a limit: ``limit`` is its name, ``value`` what was given, ``allowed`` what may be."""
+
+    def __init__(self, message: str, line: int, column: int, *, limit: str, value: int, allowed: int) -> None:
+        super().__init__(message, line, column)
+        self.limit = limit
+        self.value = value
+        self.allowed = allowed
 
 
 class RecordError(TidalError):

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, cast, get_args
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken, v_args
 
 from schemas.durations import ALL_TIME
-from schemas.errors import PredicateError
+from schemas.errors import PredicateError, PredicateLimitError
 from schemas.predicate_ast import (
     And,
     Comparison,
@@ -68,12 +68,15 @@ class Condition(NamedTuple):
         """The predicate, if it is not nested deeper than the limit.
 
         Raises:
-            PredicateError: it is.
+            PredicateLimitError: it is.
         """
         if self.depth > depth_max:
-            raise PredicateError(
+            raise PredicateLimitError(
                 f"the predicate is nested {self.depth} deep, the limit is {depth_max} (max_predicate_depth)",
                 *self.position,
+                limit="max_predicate_depth",
+                value=self.depth,
+                allowed=depth_max,
             )
         return self.predicate
 
@@ -82,12 +85,18 @@ def parse_predicate(text: str, depth_max: int = DEPTH_MAX) -> Predicate:
     """The predicate that ``text`` states.
 
     Raises:
-        PredicateError: with line, column, what was expected there and the nearest keyword; or the text is
-            longer than 8 KiB or nested deeper than ``depth_max``.
+        PredicateError: with line, column, what was expected there and the nearest keyword.
+        PredicateLimitError: longer than 8 KiB, or nested deeper than ``depth_max``.
     """
-    if len(text.encode(errors="surrogatepass")) > TEXT_BYTES_MAX:
-        raise PredicateError(
-            f"the predicate is longer than {TEXT_BYTES_MAX} bytes (max_query_text_bytes)", 1, 1
+    size = len(text.encode(errors="surrogatepass"))
+    if size > TEXT_BYTES_MAX:
+        raise PredicateLimitError(
+            f"the predicate is longer than {TEXT_BYTES_MAX} bytes (max_query_text_bytes)",
+            1,
+            1,
+            limit="max_query_text_bytes",
+            value=size,
+            allowed=TEXT_BYTES_MAX,
         )
     if not text.strip():
         raise PredicateError("the predicate is empty", 1, 1, [_HUMAN_WORDS["NAME"]])

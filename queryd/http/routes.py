@@ -52,7 +52,8 @@ QUERY_BODY = (QueryRequest, dict[str, Any])
 LEDGER_OR_LEDGERS = (Ledger, dict[str, Ledger])
 
 _TABLE_PROBLEMS = (400, 404, 503, 504)
-_COHORT_PROBLEMS = (400, 403, 503, 504)
+_LEDGER_PROBLEMS = (400, 403, 404, 422, 503, 504)
+_COHORT_PROBLEMS = (400, 403, 422, 503, 504)
 _QUERY_PROBLEMS = (400, 404, 413, 422, 503, 504)
 _EVENT_EXAMPLE = {"kind": "like", "item": "item_I", "user": "user_U", "weight": 1.0, "ts": 1763600000000}
 _QUERY_EXAMPLE = "RETRIEVE items USING PROFILE trending COHORT locale:US, age:18-24 WINDOW 24h LIMIT 25"
@@ -225,7 +226,7 @@ def _ledger_routes() -> Iterator[Route]:
             "Ledger: counts, sums, velocities and decayed scores; by signal name without `signal`.",
             parameters=(*ledgers.LEDGER_PARAMETERS, AFTER),
             reply=LEDGER_OR_LEDGERS,
-            problems=_TABLE_PROBLEMS,
+            problems=_LEDGER_PROBLEMS,
         )
 
 

@@ -145,9 +145,7 @@ def _predicate(path: str, value: Any, depth: int) -> Predicate:
         if isinstance(value, str):
             return parse_predicate(value, depth)
     except PredicateError as error:
-        mistake = from_predicate_error(error)
-        mistake.path = path
-        raise mistake from None
+        raise from_predicate_error(error, path=path) from None
     return _structured(path, value, depth, depth)
 
 

@@ -16,7 +16,7 @@ from lark.visitors import merge_transformers
 
 from queryd.errors import LimitExceeded, NotServed, QueryError, nearest_name
 from queryd.language.ast import Explain, Query, Within
-from schemas.errors import PredicateError
+from schemas.errors import PredicateError, PredicateLimitError
 from schemas.model import Diversity
 from schemas.predicate_parser import GRAMMAR_DIR, Condition, PredicateTransformer, expected_words
 
@@ -75,11 +75,13 @@ def parse_query(text: str, *, text_bytes_max: int = TEXT_BYTES_MAX, depth_max: i
 
 def from_predicate_error(
     error: PredicateError, line: int = 0, column: int = 0, *, path: str = ""
-) -> QueryError:
+) -> QueryError | LimitExceeded:
     """A predicate's mistake as the query's; the place of the clause when the predicate has none.
 
     ``path`` is the parameter or key that the predicate stands in, when it is not part of a query's text.
     """
+    if isinstance(error, PredicateLimitError):
+        return LimitExceeded(error.limit, error.value, error.allowed)
     where = (error.line, error.column) if error.line else (line, column)
     return QueryError(error.message, *where, error.expected, error.nearest, path)
 
