@@ -116,6 +116,7 @@ class Cleaner:
         if snapshot is None:
             raise OSError(f"{path}: the snapshot of a compacted segment cannot be read back")
         fresh.adopt(snapshot)
+        fresh.close()
         log.replace(old, fresh)
 
 

@@ -7,6 +7,7 @@ ever read, so a reader needs no lock: it reads below the high watermark only.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from array import array
 from bisect import bisect_left, bisect_right
@@ -21,6 +22,8 @@ from streams.embedded.batch import HEADER_BYTES, BatchHeader, Buffer, is_whole, 
 from streams.embedded.errors import CorruptBatchError
 from streams.embedded.file_slice import FileSlice, OpenFile, Records
 from streams.embedded.producers import ProducerSnapshot
+
+logger = logging.getLogger(__name__)
 
 LOG_SUFFIX = ".log"
 SNAPSHOT_SUFFIX = ".snap"
@@ -125,6 +128,8 @@ class Segment:
         self._unchecked_end = 0
         self._interval = index_interval_bytes
         self._last_indexed = -index_interval_bytes
+        # A closed segment's index is read again when somebody reads the segment.
+        self._is_indexed = True
         self._offsets = array("q")
         self._positions = array("q")
         self._timestamps = array("q")
@@ -160,8 +165,14 @@ class Segment:
         return self._file is not None
 
     def close(self) -> None:
-        """Let go of the file; it closes with the last answer that is still being sent from it."""
+        """Let go of file and index, for good or until the next read; nothing may be appended any more.
+
+        The file closes with the last answer that is still being sent from it.
+        """
         self._file = None
+        self._is_indexed = False
+        for column in self._index_columns():
+            del column[:]
 
     def remove(self) -> None:
         """Close and delete the file and its snapshot."""
@@ -178,14 +189,46 @@ class Segment:
 
     def note(self, header: BatchHeader) -> None:
         """Account for a batch at the end of this segment, in the index too."""
-        if self.size - self._last_indexed >= self._interval:
-            self._offsets.append(header.base_offset)
-            self._positions.append(self.size)
-            self._timestamps.append(self.max_timestamp)
-            self._last_indexed = self.size
+        self._index(header.base_offset, self.size, self.max_timestamp)
         self.size += header.size
         self.next_offset = header.next_offset
         self.max_timestamp = max(self.max_timestamp, header.max_timestamp)
+
+    # -- index ---------------------------------------------------------------------------------
+
+    def _index_columns(self) -> tuple[array[int], array[int], array[int]]:
+        return self._offsets, self._positions, self._timestamps
+
+    def _index(self, offset: int, position: int, timestamp_before: int) -> None:
+        """Note a batch, if the last one that was noted is far enough."""
+        if position - self._last_indexed < self._interval:
+            return
+        self._offsets.append(offset)
+        self._positions.append(position)
+        self._timestamps.append(timestamp_before)
+        self._last_indexed = position
+
+    def _load_index(self) -> None:
+        """From the snapshot; from the batches if that has been lost since the start."""
+        if self._is_indexed:
+            return
+        self._is_indexed = True
+        snapshot = read_snapshot(self.path)
+        if snapshot is not None and snapshot.size == self.size:
+            self._take_index(snapshot)
+            return
+        logger.warning("%s: no index of this segment, its batches are walked over", self.path)
+        self._last_indexed, timestamp = -self._interval, -1
+        for position, header in self.walk(0, self.size):
+            self._index(header.base_offset, position, timestamp)
+            timestamp = max(timestamp, header.max_timestamp)
+
+    def _take_index(self, snapshot: Snapshot) -> None:
+        saved = (snapshot.index_offsets, snapshot.index_positions, snapshot.index_timestamps)
+        for column, content in zip(self._index_columns(), saved, strict=True):
+            del column[:]
+            column.frombytes(content)
+        self._last_indexed = self._positions[-1] if self._positions else -self._interval
 
     # -- read ----------------------------------------------------------------------------------
 
@@ -194,6 +237,7 @@ class Segment:
 
         Only bytes below `end` are looked at.
         """
+        self._load_index()
         slot = bisect_right(self._offsets, offset) - 1
         position = self._positions[slot] if slot >= 0 else 0
         for at, header in self.walk(position, end):
@@ -242,6 +286,7 @@ class Segment:
         """
         if limit >= end:
             return end
+        self._load_index()
         slot = bisect_right(self._positions, limit) - 1
         if slot >= 0 and self._positions[slot] > position:
             return self._positions[slot]
@@ -249,6 +294,7 @@ class Segment:
 
     def position_for_time(self, timestamp_ms: int) -> int:
         """A batch start before which no batch has a timestamp of `timestamp_ms` or later."""
+        self._load_index()
         slot = bisect_left(self._timestamps, timestamp_ms) - 1
         return self._positions[slot] if slot >= 0 else 0
 
@@ -275,14 +321,7 @@ class Segment:
         self.size = self._unchecked_end = snapshot.size
         self.next_offset = snapshot.next_offset
         self.max_timestamp = snapshot.max_timestamp
-        for target, saved in (
-            (self._offsets, snapshot.index_offsets),
-            (self._positions, snapshot.index_positions),
-            (self._timestamps, snapshot.index_timestamps),
-        ):
-            del target[:]
-            target.frombytes(saved)
-        self._last_indexed = self._positions[-1] if self._positions else -self._interval
+        self._take_index(snapshot)
 
 
 def _sound_bytes(data: bytes, offset: int, end: int, *, gapless: bool) -> int:

@@ -185,6 +185,30 @@ def test_few_files_stay_open(tmp_path: Path) -> None:
     assert sum(segment.is_open for segment in under_test.log.segments) <= 4
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_closed_segments_read_their_index_when_they_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, lost: bool
+) -> None:
+    settings = {"open_segments_max": 3, "index_interval_bytes": 200}
+    before = LogUnderTest(tmp_path, {"segment.bytes": "2048"}, **settings)
+    values = fill(before, 100)
+    before.log.close()
+    under_test = LogUnderTest(tmp_path, {"segment.bytes": "2048"}, **settings)
+    closed = under_test.log.segments[:-1]
+    assert not any(len(segment._offsets) for segment in closed)
+    if lost:
+        for path in tmp_path.glob("*" + SNAPSHOT_SUFFIX):
+            path.write_bytes(b"no snapshot any more")
+    assert [row.value for row in under_test.read_all()] == values
+    for number in range(100):
+        found = under_test.log.offset_for_time(10_000 + number, committed=False)
+        assert found is not None
+        assert found.offset == number
+    assert ("no index" in caplog.text) == lost
+    # Only as many as there are open files hold theirs.
+    assert 1 <= sum(len(segment._offsets) > 1 for segment in closed) <= 4
+
+
 def test_the_last_read_ends_at_the_last_batch(tmp_path: Path) -> None:
     under_test = LogUnderTest(tmp_path)
     fill(under_test, 3)
