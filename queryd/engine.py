@@ -39,6 +39,7 @@ from queryd.hot.items import ItemWrite
 from queryd.hot.loading import Loader
 from queryd.hot.population import Population
 from queryd.hot.reads import SignalReads
+from queryd.hot.segments import SegmentMembers
 from queryd.hot.tables import Tables
 from queryd.hot.users import UserReader
 from queryd.language.ast import Query
@@ -119,9 +120,10 @@ class Engine:
             settings.queryd.qdrant_url,
         )
         self._positions = AppliedPositions(tables, partitions, self._text)
-        population = Population(tables, schema, partitions)
+        self._segments = SegmentMembers(tables, schema, self._clock_ms)
+        population = Population(tables, schema, partitions, self._segments)
         self._cohorts = CohortReads(schema, self._hot, population)
-        self._loader = Loader(tables, self._hot, self._cold, self._offer, population)
+        self._loader = Loader(tables, self._hot, self._cold, self._offer, population, self._segments)
         self._feeder = Feeder(
             tables,
             self._hot,
@@ -275,6 +277,13 @@ class Engine:
         self._require_ready()
         return self._user_reads.preference(user)
 
+    async def user_segments(self, user: str) -> dict[str, Any]:
+        """The segments that a user is in now, and until when if nothing happens."""
+        self._require_ready()
+        stays = self._segments.of_user(user, self._clock_ms())
+        segments = [{"name": stay.segment, "until": stay.until_ms} for stay in stays]
+        return {"user": user, "segments": segments}
+
     async def two_hops(self, user: str, type: str, fan_out: int = 50, limit: int = 100) -> dict[str, Any]:
         """Whom those that the user has edges of a type to have such edges to, heaviest first."""
         self._require_ready()
@@ -314,10 +323,16 @@ class Engine:
                 for each in self.schema.cohorts.values()
             ],
             "segments": [
-                {"name": each.name, "predicate": each.text} for each in self.schema.segments.values()
+                {"name": each.name, "predicate": each.text, "users": self._segment_size(each.name)}
+                for each in self.schema.segments.values()
             ],
             "dimensions": list(self.schema.dimensions),
         }
+
+    def _segment_size(self, name: str) -> int | None:
+        """Users who are in a segment now; None if there are fewer than may be told."""
+        users = self._segments.count(name)
+        return users if users >= self.schema.limits.min_cohort_size else None
 
     async def cohort_size(self, cohort: str) -> dict[str, Any]:
         """Distinct users who are in a cohort now.
@@ -411,6 +426,7 @@ class Engine:
             "items": len(hot.items),
             "profiles": len(hot.profiles),
             "cells": {"everybody": hot.everybody.cells, "by_profile": hot.by_profile.cells},
+            "segments": {name: self._segment_size(name) for name in self.schema.segments},
             "records_unreadable": self._loader.records_unreadable,
             "text": {"indexed": self._text.indexed, "waiting": self._text.waiting},
             "vectors": {"indexed": self._vectors.indexed, "waiting": self._vectors.waiting},

@@ -35,6 +35,7 @@ from queryd.hot.cold import COHORT_BLOCKS, GLOBAL_BLOCKS, ColdTier
 from queryd.hot.columns import NOT_MAPPED, HotColumns, OrdinalMap
 from queryd.hot.cube import CountCube
 from queryd.hot.items import ItemWrite
+from queryd.hot.segments import SegmentMembers
 from queryd.hot.tables import Tables
 from queryd.hot.translation import by_signal, runs, translated
 from schemas.errors import RecordError
@@ -71,7 +72,7 @@ class Loader:
     Args:
         cold: is told which days have changed.
         sink: is given the item records of each step, after the columns have them (text and vector indexes).
-        users: is told of users' records.
+        users: is told of users' records. segments: is read and told of what users did.
     """
 
     def __init__(
@@ -81,12 +82,14 @@ class Loader:
         cold: ColdTier,
         sink: EntitySink,
         users: UserSink | None = None,
+        segments: SegmentMembers | None = None,
     ) -> None:
         self._tables = tables
         self._hot = hot
         self._cold = cold
         self._sink = sink
         self._users = users
+        self._segments = segments
         self.records_unreadable = 0
         self.reading_anew: set[int] = set()
         self._tidying: Iterator[None] | None = None
@@ -97,6 +100,8 @@ class Loader:
             yield from self._scan_items(partition)
         for partition in self._tables.partitions(Scope.USER):
             yield from self._scan_user_ordinals(partition)
+            if self._segments is not None:
+                yield from self._segments.scan(partition)
         for partition in self._tables.partitions(Scope.ITEM):
             yield from self.scan_item_partition(partition)
         while self._tidied():
@@ -142,6 +147,9 @@ class Loader:
             self._users.drop(partition)
         yield from self._scan_items(partition)
         yield from self._scan_user_ordinals(partition)
+        if self._segments is not None:
+            self._segments.drop(partition)
+            yield from self._segments.scan(partition)
         yield from self.scan_item_partition(partition)
         self.reading_anew.discard(partition)
 
@@ -172,6 +180,8 @@ class Loader:
             self._deltas(self._hot.by_profile, name, partition, payload)
         elif name == ENTITIES_SECTION:
             self._entity_changes(partition, payload)
+        elif name == SegmentMembers.SECTION and self._segments is not None:
+            self._segments.apply(partition, payload)
 
     def _scan_items(self, partition: int) -> Iterator[str]:
         writes: list[ItemWrite] = []
