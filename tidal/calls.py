@@ -30,6 +30,7 @@ from queryd.http.shapes import (
     UserDeleted,
     UserPreference,
     UserRelationships,
+    UserSegments,
     UserState,
     Written,
 )
@@ -248,6 +249,11 @@ def user_relationships(
 def user_preference(user: str, after: After | None) -> Call[UserPreference]:
     """GET of a user's preference vectors."""
     return Call("GET", f"{_entity('user', user)}/preference", UserPreference, _after(after))
+
+
+def user_segments(user: str, after: After | None) -> Call[UserSegments]:
+    """GET of the segments that a user is in."""
+    return Call("GET", f"{_entity('user', user)}/segments", UserSegments, _after(after))
 
 
 def cohorts() -> Call[Cohorts]:

@@ -73,6 +73,7 @@ from queryd.http.shapes import (
     UserDeleted,
     UserPreference,
     UserRelationships,
+    UserSegments,
     UserState,
     Written,
 )
@@ -259,6 +260,10 @@ class Client:
     def user_preference(self, user: str, *, after: After | None = None) -> UserPreference:
         """A user's preference vectors."""
         return self._send(calls.user_preference(user, after))
+
+    def user_segments(self, user: str, *, after: After | None = None) -> UserSegments:
+        """The behavioural segments that a user is in, and until when if nothing happens."""
+        return self._send(calls.user_segments(user, after))
 
     def cohorts(self) -> Cohorts:
         """Declared cohorts, segments and dimensions."""

@@ -37,6 +37,7 @@ from queryd.http.shapes import (
     UserDeleted,
     UserPreference,
     UserRelationships,
+    UserSegments,
     UserState,
     Written,
 )
@@ -223,6 +224,10 @@ class AsyncClient:
     async def user_preference(self, user: str, *, after: After | None = None) -> UserPreference:
         """A user's preference vectors."""
         return await self._send(calls.user_preference(user, after))
+
+    async def user_segments(self, user: str, *, after: After | None = None) -> UserSegments:
+        """The behavioural segments that a user is in, and until when if nothing happens."""
+        return await self._send(calls.user_segments(user, after))
 
     async def cohorts(self) -> Cohorts:
         """Declared cohorts, segments and dimensions."""

@@ -142,6 +142,7 @@ REPLIES: Final[Mapping[str, Any]] = {
         "user": "user_U",
         "slots": {"content": {"updates": 3, "vector": [0.6, 0.8], "short_vector": [0.8, 0.6]}},
     },
+    "getUserSegments": {"user": "user_U", "segments": [{"name": "jazz_fans", "until": _AT}]},
     "getTwoHops": {
         "user": "user_U",
         "type": "follows",
@@ -154,7 +155,9 @@ REPLIES: Final[Mapping[str, Any]] = {
     },
     "listCohorts": {
         "cohorts": [{"name": "young_us", "predicate": "locale:US, age:18-24"}],
-        "segments": [],
+        "segments": [
+            {"name": "jazz_fans", "predicate": "count(like, category = jazz, 30d) >= 5", "users": 310}
+        ],
         "dimensions": ["locale", "age"],
     },
     "getCohortSize": {

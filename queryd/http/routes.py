@@ -40,6 +40,7 @@ from queryd.http.shapes import (
     UserDeleted,
     UserPreference,
     UserRelationships,
+    UserSegments,
     UserState,
     Written,
 )
@@ -259,6 +260,16 @@ def _user_routes() -> Iterator[Route]:
         "Preference vectors learnt from signals.",
         parameters=(AFTER,),
         reply=UserPreference,
+        problems=_TABLE_PROBLEMS,
+    )
+    yield _read(
+        "/v1/users/{id}/segments",
+        users.get_user_segments,
+        "getUserSegments",
+        "users",
+        "Behavioural segments that the user is in, and until when if nothing happens.",
+        parameters=(AFTER,),
+        reply=UserSegments,
         problems=_TABLE_PROBLEMS,
     )
 

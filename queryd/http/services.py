@@ -75,6 +75,10 @@ class Reader(Protocol):
         """The user's preference vectors by slot."""
         ...
 
+    async def user_segments(self, user: str) -> Any:
+        """The behavioural segments that the user is in now."""
+        ...
+
     async def two_hops(self, user: str, type: str, fan_out: int = 50, limit: int = 100) -> Any:
         """Whom those that the user has edges of a type to have such edges to."""
         ...

@@ -205,6 +205,21 @@ class Relationships(msgspec.Struct, frozen=True):
     complete: bool
 
 
+class SegmentStay(msgspec.Struct, frozen=True):
+    """A segment that a user is in; `until`: the moment from which not any more unless something happens, null
+    if time alone changes nothing."""
+
+    name: str
+    until: int | None
+
+
+class UserSegments(msgspec.Struct, frozen=True):
+    """The behavioural segments that a user is in now."""
+
+    user: str
+    segments: list[SegmentStay]
+
+
 class ReachedEntity(msgspec.Struct, frozen=True):
     """An entity two edges away: the sum over `paths` ways of the product of their two weights."""
 
@@ -244,11 +259,19 @@ class CohortSummary(msgspec.Struct, frozen=True):
     predicate: str
 
 
+class SegmentSummary(msgspec.Struct, frozen=True):
+    """A declared segment and how many users are in it now; null: fewer than `min_cohort_size`."""
+
+    name: str
+    predicate: str
+    users: int | None
+
+
 class Cohorts(msgspec.Struct, frozen=True):
     """Cohorts, segments and dimensions that the schema declares."""
 
     cohorts: list[CohortSummary]
-    segments: list[CohortSummary]
+    segments: list[SegmentSummary]
     dimensions: list[str]
 
 

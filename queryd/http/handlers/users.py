@@ -61,6 +61,13 @@ async def get_user_preference(request: web.Request) -> web.Response:
     return json_reply(await services(request).reader.user_preference(user))
 
 
+async def get_user_segments(request: web.Request) -> web.Response:
+    """The segments that the user is in."""
+    user = _user(request)
+    await table_parameters_of(request, ())
+    return json_reply(await services(request).reader.user_segments(user))
+
+
 async def get_two_hops(request: web.Request) -> web.Response:
     """Whom those that the user follows follow."""
     user = _user_among_others(request)

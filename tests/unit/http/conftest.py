@@ -75,6 +75,9 @@ class FakeReader:
     async def user_preference(self, user: str) -> Any:
         return self._answer("user_preference", user, {"user": user, "slots": {}})
 
+    async def user_segments(self, user: str) -> Any:
+        return self._answer("user_segments", user, {"user": user, "segments": []})
+
     async def relationships(self, type: str, id: str, *args: Any, **given: Any) -> Any:
         return self._answer("relationships", (type, id, given), {"edges": [], "total": 0, "complete": True})
 

@@ -44,6 +44,7 @@ CONTRACT = [
     "GET /v1/users/{id}/state",
     "GET /v1/users/{id}/relationships",
     "GET /v1/users/{id}/preference",
+    "GET /v1/users/{id}/segments",
     "GET /v1/users/{id}/two-hop",
     "GET /v1/users/{id}/similar",
     "GET /v1/erasures/{erasure}",

@@ -173,6 +173,8 @@ async def test_user_reads(client: Client, reader: FakeReader) -> None:
     assert reader.asked[-1] == ("user_relationships", ("u1", {"limit": 5}))
     await client.get("/v1/users/u1/preference")
     assert ("user_preference", "u1") in reader.asked
+    await client.get("/v1/users/u1/segments")
+    assert ("user_segments", "u1") in reader.asked
     assert (await client.get("/v1/users/u1/state?state=sen")).status == 404
 
 
