@@ -75,14 +75,30 @@ class Step(NamedTuple):
     raw: Sequence[RawEvent] = ()
 
 
-class Publisher:
-    """Publishes one phase after the other; `positions` is where its newest records are in the log."""
+def _at_once(positions: Positions) -> None:
+    """For a log that nobody folds."""
 
-    def __init__(self, writer: LogWriter, memory: Memory, console: Console) -> None:
+
+class Publisher:
+    """Publishes one phase after the other; `positions` is where its newest records are in the log.
+
+    An event is counted for the cohorts that its user is in when the log has it, so events that follow records
+    have to wait until the views have these: `until_visible(positions)` returns then.
+    """
+
+    def __init__(
+        self,
+        writer: LogWriter,
+        memory: Memory,
+        console: Console,
+        until_visible: Callable[[Positions], None] = _at_once,
+    ) -> None:
         self._writer = writer
         self._memory = memory
         self._console = console
+        self._until_visible = until_visible
         self._positions = Positions(())
+        self._records_are_new = False
 
     @property
     def positions(self) -> Positions:
@@ -96,6 +112,7 @@ class Publisher:
 
         `refuse(line, reason)` is told of each record that the producer does not take.
         """
+        self._records_are_new = True
         with self._pipeline(f"{kind}s", len(entries)) as pipeline:
             for start in range(pipeline.done, len(entries), RECORDS_PER_STEP):
                 step = entries[start : start + RECORDS_PER_STEP]
@@ -113,7 +130,13 @@ class Publisher:
         return futures
 
     def publish_events(self, phase: str, total: int, steps_from: Callable[[int], Iterable[Step]]) -> None:
-        """Publishes the events of `total` rows; `steps_from(row)` gives the steps that begin at a row."""
+        """Publishes the events of `total` rows; `steps_from(row)` gives the steps that begin at a row.
+
+        Waits for the records that were published before, if there are any.
+        """
+        if self._records_are_new and self._positions.positions:
+            self._until_visible(self._positions)
+            self._records_are_new = False
         with self._pipeline(phase, total) as pipeline:
             for step in steps_from(pipeline.done):
                 pipeline.add(step.stop, self._send(step))

@@ -252,4 +252,5 @@ def _opened(site: _Site, source: str, again: bool) -> Iterator[_Run]:
         if not again and resume.load():
             say("an earlier run was interrupted; going on from there")
         with Producer(log, schema=schema) as producer:
-            yield _Run(client, schema, Publisher(producer, resume, console()), resume)
+            until_visible = partial(wait_visible, client, timeout_s=VISIBLE_TIMEOUT_S)
+            yield _Run(client, schema, Publisher(producer, resume, console(), until_visible), resume)

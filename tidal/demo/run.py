@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -104,7 +105,8 @@ def run_demo(data: Path, seed: int, size: SiteSize, console: Console, *, serve: 
 def publish_site(site: Site, endpoints: Endpoints, client: Client, console: Console) -> None:
     """Users, creators and items; when queries see them, the signals; returns when queries see those too."""
     with Producer(endpoints.brokers, schema=default_schema()) as producer:
-        publisher = Publisher(producer, NoMemory(), console)
+        until_visible = partial(wait_visible, client, timeout_s=VISIBLE_TIMEOUT_S)
+        publisher = Publisher(producer, NoMemory(), console, until_visible)
         for kind, records in (
             ("user", site.users.records),
             ("creator", site.creators),
@@ -112,10 +114,9 @@ def publish_site(site: Site, endpoints: Endpoints, client: Client, console: Cons
         ):
             entries = [Entry(number, record) for number, record in enumerate(records, start=1)]
             publisher.publish_records(kind, entries, _refuse)
-        wait_visible(client, publisher.positions, VISIBLE_TIMEOUT_S)
         publisher.publish_events("signals", len(site.activity.events), lambda first: _steps(site, first))
         acknowledged = time.monotonic()
-        wait_visible(client, publisher.positions, VISIBLE_TIMEOUT_S)
+        until_visible(publisher.positions)
         console.print(f"visible to queries {time.monotonic() - acknowledged:.1f} s after the acknowledgement")
 
 

@@ -11,6 +11,8 @@ import pytest
 from rich.console import Console
 
 from schemas.records.columns import EventColumns
+from streams.positions import Positions
+from streams.topics import USERS
 from tidal.importers.resume import ResumeFile
 from tidal.importers.rows import ImporterError
 from tidal.publishing import Entry, Publisher, Step
@@ -82,6 +84,22 @@ def test_records_go_on_where_they_ended(tmp_path: Path) -> None:
     publisher, _ = _publisher(log, resume)
     publisher.publish_records("user", entries, lambda line, reason: None)
     assert [id_ for _, id_, _ in log.entities] == ["u4", "u5", "u6"]
+
+
+def test_events_wait_until_the_records_before_them_are_visible(tmp_path: Path) -> None:
+    """Else they would be counted for the cohorts that their users were in before."""
+    log = RecordingLog()
+    seen: list[tuple[set[str], int]] = []
+
+    def until_visible(positions: Positions) -> None:
+        seen.append(({each.topic for each in positions}, len(log.events)))
+
+    publisher = Publisher(log, ResumeFile(tmp_path, "a"), Console(file=io.StringIO()), until_visible)
+    publisher.publish_records("user", [Entry(1, {"id": "u"})], lambda line, reason: None)
+    publisher.publish_events("ratings", ROWS, _steps)
+    publisher.publish_events("comments", ROWS, _steps)
+    assert seen == [({USERS}, 0)]
+    assert len(log.events) == 2 * ROWS
 
 
 def test_positions_are_the_newest_of_each_topic(tmp_path: Path) -> None:
