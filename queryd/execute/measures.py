@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from queryd.execute.context import Context
 from queryd.hot.arrays import F64, I64, U32, U64, Mask
@@ -56,16 +57,28 @@ class Measure(Protocol):
         ...
 
 
-class Trending:
+class ByCount:
+    """Measures whose scores grow with the number of events, so that the best are found by it alone."""
+
+    def qualifying(self, context: Context, of: Counted) -> Mask:
+        return self.tallies(context, of) > 0
+
+    def tallies(self, context: Context, of: Counted) -> npt.NDArray[np.signedinteger]:
+        """Events by item, int[items]: to compare and to take from."""
+        if len(of.signals) == 1:
+            return context.reads.tallies(of.signals[0], of.window, context.scope)
+        return _counts(context, of)
+
+
+class Trending(ByCount):
     """Velocity of the signal in the window; for all_time the count."""
 
     name = "trending"
 
-    def qualifying(self, context: Context, of: Counted) -> Mask:
-        return _counts(context, of) > 0
-
     def score(self, context: Context, of: Counted, rows: U32) -> Scored:
-        velocities = [context.reads.velocity(each, of.window, context.scope)[rows] for each in of.signals]
+        velocities = [
+            context.reads.velocity(each, of.window, context.scope, rows=rows) for each in of.signals
+        ]
         return Scored(_sum(velocities, rows))
 
 
@@ -112,16 +125,13 @@ class Rising:
         return Scored(_sum(found, rows))
 
 
-class Top:
+class Top(ByCount):
     """Events in the window."""
 
     name = "top"
 
-    def qualifying(self, context: Context, of: Counted) -> Mask:
-        return _counts(context, of) > 0
-
     def score(self, context: Context, of: Counted, rows: U32) -> Scored:
-        return Scored(_counts(context, of)[rows].astype(np.float64))
+        return Scored(self.tallies(context, of)[rows].astype(np.float64))
 
 
 class Hot:

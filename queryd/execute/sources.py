@@ -10,10 +10,11 @@ from queryd.errors import QueryError
 from queryd.execute.candidates import NOTHING, Retrieved
 from queryd.execute.context import Context, TextHits
 from queryd.execute.filters import of_creators
-from queryd.execute.measures import MEASURES, Measure, counted
+from queryd.execute.measures import MEASURES, ByCount, Measure, counted
 from queryd.hot.arrays import F32, F64, U32, Mask
 from queryd.hot.embeddings import EmbeddingMatrix
 from queryd.hot.fields import ABSENT_TIME
+from queryd.hot.leaders import leaders
 from queryd.ranking.order import top
 
 EXACT_NEIGHBOURS_MAX = 20_000
@@ -54,10 +55,15 @@ class Measured:
 
     def retrieve(self, context: Context, limit: int) -> Retrieved:
         of = counted(context)
-        rows = np.flatnonzero(self._measure.qualifying(context, of) & context.allowed).astype(np.uint32)
+        if isinstance(self._measure, ByCount):
+            found, total = leaders(self._measure.tallies(context, of), context.allowed, limit)
+        else:
+            found = np.flatnonzero(self._measure.qualifying(context, of) & context.allowed)
+            total = len(found)
+        rows = found.astype(np.uint32)
         scored = self._measure.score(context, of, rows)
         chosen = top(rows, scored.scores, limit, context.hot.items.ordinals)
-        return Retrieved(rows[chosen], scored.scores[chosen], len(rows), notes=scored.notes)
+        return Retrieved(rows[chosen], scored.scores[chosen], total, notes=scored.notes)
 
 
 class Following:

@@ -75,10 +75,15 @@ class SignalReads:
         """Sum of weights by item in micro-units, i64[items]."""
         return self._amounts(signal, window, scope).summed()
 
-    def velocity(self, signal: int, window: str, scope: Scope = EVERYBODY) -> F64:
-        """count / duration in events per second by item, f64[items]; for all_time the count itself."""
+    def velocity(self, signal: int, window: str, scope: Scope = EVERYBODY, *, rows: U32 | None = None) -> F64:
+        """count / duration in events per second by item, f64[items]; for all_time the count itself.
+
+        Args:
+            rows: u32[n], of these items alone, f64[n].
+        """
         amounts = self._amounts(signal, window, scope)
-        return _rate(amounts.counts, amounts.span_ms)
+        counts = amounts.counts if rows is None else amounts.counts.take(rows)
+        return _rate(counts, amounts.span_ms)
 
     def acceleration(self, signal: int, window: str, scope: Scope = EVERYBODY) -> F64:
         """Velocity now minus velocity one window ago, f64[items]."""
