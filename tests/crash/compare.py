@@ -26,6 +26,7 @@ def differences(tables: Tables, clean: CleanFold, schema: Schema) -> list[str]:
         "user states": _unequal(tables.states, _states(clean, schema)),
         "preferences": _preferences(tables, clean),
         "relationships": _edges(tables, clean, schema),
+        "segments": _unequal(tables.segments, _segments(clean)),
         "explicit edges": _unequal(tables.explicit, _explicit(clean)),
         "entities": _unequal(
             tables.entities,
@@ -107,6 +108,12 @@ def _edges(tables: Tables, clean: CleanFold, schema: Schema) -> Iterator[str]:
         )
         if not same:
             yield f"{key}: table {stored}, log {wanted}"
+
+
+def _segments(clean: CleanFold) -> dict[tuple[int, int], set[str]]:
+    """By partition and user, at the newest time counted of each."""
+    found = {(who[0], entity_id(who[1])): set(names) for who, names in clean.segments.at_newest().items()}
+    return {who: names for who, names in found.items() if names}
 
 
 def _explicit(clean: CleanFold) -> dict[tuple[int, str, str], float]:

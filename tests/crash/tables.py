@@ -10,7 +10,7 @@ import numpy as np
 
 from materializers.materializer import Scope
 from materializers.registry import default_registry
-from materializers.rows import blocks, cells, ordinals, preference, relationships, user_state
+from materializers.rows import blocks, cells, ordinals, preference, relationships, segments, user_state
 from materializers.rows.entities import (
     EDGE_OUT_TAG,
     EDGES,
@@ -29,6 +29,7 @@ from materializers.worker import tables_of
 from schemas.ids import code_of, entity_id
 from schemas.keys import split_row_key
 from schemas.model import Schema
+from schemas.segment_plan import FOREVER, SumAtLeast, segment_plan
 from tests.crash.log_reading import read_topics
 from tests.memory_rows import MemoryRows
 
@@ -47,6 +48,7 @@ class Tables:
     states: dict[tuple[int, int], set[str]] = field(default_factory=dict)
     preferences: dict[int, tuple[int, list[float], list[float]]] = field(default_factory=dict)
     edges: dict[tuple[int, int, int], tuple[float, int]] = field(default_factory=dict)
+    segments: dict[tuple[int, int], set[str]] = field(default_factory=dict)
     explicit: dict[tuple[int, str, str], float] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     entities: dict[tuple[str, str], bytes] = field(default_factory=dict)
@@ -99,6 +101,7 @@ def logical(partitions: dict[int, Rows], schema: Schema) -> Tables:
     for partition, rows in partitions.items():
         _items(tables, rows, schema)
         _users(tables, partition, rows)
+        _segments(tables, partition, rows, schema)
         _entities(tables, rows)
         for key, value in rows.get(META_TABLE, {}).items():
             if key != OWNERSHIP_KEY:
@@ -173,6 +176,25 @@ def _users(tables: Tables, partition: int, rows: Rows) -> None:
     ]
     tables.card_positions[partition] = [(row.applied, row.next_offsets) for row in history]
     tables.waiting += len([decode_parked(value) for value in rows.get(PARKED_TABLE.name, {}).values()])
+
+
+def _segments(tables: Tables, partition: int, rows: Rows, schema: Schema) -> None:
+    """The segments that each user is in at the newest time counted of them, if any."""
+    plan = segment_plan(schema)
+    layout = segments.SegmentRow(plan.terms)
+    for key, value in rows.get(segments.TABLE, {}).items():
+        row = layout.decode([value])
+        truths = [
+            row[f"sum_{atom.term}"] >= atom.micro
+            if isinstance(atom, SumAtLeast)
+            else row[f"count_{atom.term}"] >= atom.events
+            if atom.window_ms == FOREVER
+            else row[f"times_{atom.term}"][:, atom.events - 1] > row["newest_ms"] - atom.window_ms
+            for atom in plan.atoms
+        ]
+        found = {name for name, holds in zip(plan.names, plan.membership(truths), strict=True) if holds[0]}
+        if found:
+            tables.segments[partition, split_row_key(key)[0]] = found
 
 
 def _entities(tables: Tables, rows: Rows) -> None:

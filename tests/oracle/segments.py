@@ -65,6 +65,10 @@ class SegmentModel:
         """Segments of a user at a time, which is not before any that was counted of them."""
         return [name for name, formula in self._formulas.items() if self._is_true(formula, who, at_ms)]
 
+    def at_newest(self) -> dict[Place, list[str]]:
+        """Segments of everybody of whom something was counted, at the newest time of it."""
+        return {who: self.at(who, newest) for who, newest in self._newest.items()}
+
     def members(self, name: str, now_ms: int) -> set[str]:
         """Users in a segment now, as far as the log goes."""
         return {who[1] for who, newest in self._newest.items() if name in self.at(who, max(now_ms, newest))}
