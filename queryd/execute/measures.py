@@ -92,14 +92,14 @@ class TrendingRelative:
 
     def score(self, context: Context, of: Counted, rows: U32) -> Scored:
         everything = _counts(context, of).astype(np.float64)
-        created = context.hot.items.created_column()
         past = context.reads.past(of.signals[0], of.window, context.scope)
-        if past.windows >= WINDOWS_MIN:
-            windows = past.windows_of(past.held, created[past.held], ABSENT_TIME).astype(np.float64)
-            prior = fit_prior(past.total[past.held], windows)
-            lived = past.windows_of(rows, created[rows], ABSENT_TIME)
-        else:
+        prior, lived = past.prior, past.windows_of(rows)
+        if past.windows < WINDOWS_MIN:
             prior, lived = _present_prior(context, past, everything), np.zeros(len(rows), dtype=np.int64)
+        if past.unread:
+            context.report.degrade(
+                self.name, f"compared with {past.windows} earlier windows; {past.unread} are still to be read"
+            )
         found = relative(everything[rows], past.total[rows], past.squares[rows], lived, prior)
         parts = {
             "count": everything[rows],
@@ -107,7 +107,12 @@ class TrendingRelative:
             "deviation": found.deviation,
             "windows": lived.astype(np.float64),
         }
-        notes = {"windows": past.windows, "prior_mean": prior.mean, "prior_windows": prior.strength}
+        notes = {
+            "windows": past.windows,
+            "unread": past.unread,
+            "prior_mean": prior.mean,
+            "prior_windows": prior.strength,
+        }
         return Scored(found.scores, parts, notes)
 
 

@@ -264,6 +264,18 @@ class CountCube:
         store = self._signals.get(signal)
         return [] if store is None else store.cells.pieces(wanted, None if mask is None else Selection(mask))
 
+    def gathered(self, signal: int, wanted: BucketRange, mask: Mask | None = None) -> Gathered:
+        """The cells of a hot range, to be added up by item.
+
+        Raises:
+            NotHot: ``wanted`` begins before the hot horizon.
+        """
+        if not self.is_hot(wanted):
+            raise NotHot
+        store = self._signals.get(signal)
+        chosen = None if mask is None else Selection(mask)
+        return Gathered() if store is None else store.cells.gather(wanted, chosen)
+
     def sample(self, signal: int, wanted: BucketRange, cells_max: int) -> list[Cells]:
         """About ``cells_max`` cells of a hot range with their profiles, every so many-th; the cost follows.
 
