@@ -54,7 +54,8 @@ def test_terms_of_one_meaning_are_kept_once() -> None:
                 "segments": {
                     "fans": "count(like, category = jazz, 30d) >= 5",
                     "new_fans": "count(like, category:jazz, 1d) = 2 OR "
-                    "count(like, (category = jazz), all_time) < 9 AND count(like, category = jazz, all_time) > 0",
+                    "count(like, (category = jazz), all_time) < 9 "
+                    "AND count(like, category = jazz, all_time) > 0",
                     "spenders": "sum(purchase, all_time) >= 99.5",
                 },
             }
