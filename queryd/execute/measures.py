@@ -91,7 +91,8 @@ class TrendingRelative:
         return _counts(context, of) > 0
 
     def score(self, context: Context, of: Counted, rows: U32) -> Scored:
-        everything = _counts(context, of).astype(np.float64)
+        everything = _counts(context, of)
+        counts = everything[rows].astype(np.float64)
         past = context.reads.past(of.signals[0], of.window, context.scope)
         prior, lived = past.prior, past.windows_of(rows)
         if past.windows < WINDOWS_MIN:
@@ -100,9 +101,9 @@ class TrendingRelative:
             context.report.degrade(
                 self.name, f"compared with {past.windows} earlier windows; {past.unread} are still to be read"
             )
-        found = relative(everything[rows], past.total[rows], past.squares[rows], lived, prior)
+        found = relative(counts, past.total[rows], past.squares[rows], lived, prior)
         parts = {
-            "count": everything[rows],
+            "count": counts,
             "expected": found.expected,
             "deviation": found.deviation,
             "windows": lived.astype(np.float64),
@@ -350,13 +351,13 @@ def mixed(keys: U64) -> U64:
     return keys ^ (keys >> np.uint64(31))
 
 
-def _present_prior(context: Context, past: PastSums, counts: F64) -> Prior:
+def _present_prior(context: Context, past: PastSums, counts: I64) -> Prior:
     """Without a past, an item is compared with what others have at the moment: the order of counts."""
     context.report.warn(
         f"this scope has {past.windows} complete earlier windows and {WINDOWS_MIN} are the least to compare "
         "with: trending_relative compares items with one another instead"
     )
-    active = counts[counts > 0]
+    active = counts[counts > 0].astype(np.float64)
     return fit_prior(active, np.ones(len(active)))
 
 

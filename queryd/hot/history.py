@@ -39,6 +39,7 @@ CELLS_AT_ONCE: Final = 500_000
 _KEPT_MAX: Final = 64
 _HOURS_IN_DAY: Final = 24
 _DENSE_SHARE: Final = 4
+_STRETCH: Final = 65_536
 
 _Part: TypeAlias = tuple[U32, npt.NDArray[np.integer] | None]  # items, and counts (None: one for each)
 
@@ -373,11 +374,11 @@ def _counted(groups: Sequence[Sequence[_Part]], items: int) -> tuple[U32, list[F
 
     Takes a pass over all items, or a sort where there are few cells.
     """
-    columns = [_joined(parts) for parts in groups]
-    if sum(len(found) for found, _ in columns) * _DENSE_SHARE > items:
-        dense = [np.bincount(found, counts, items).astype(np.float64) for found, counts in columns]
+    if sum(map(_cells_of, groups)) * _DENSE_SHARE > items:
+        dense = [_scattered(parts, items) for parts in groups]
         rows = np.flatnonzero(np.sum(dense, axis=0))
-        return rows.astype(np.uint32), [column[rows] for column in dense]
+        return rows.astype(np.uint32), [column[rows].astype(np.float64) for column in dense]
+    columns = [_joined(parts) for parts in groups]
     found = np.concatenate([found for found, _ in columns])
     held, place = np.unique(found, return_inverse=True)
     edges = np.cumsum([0, *(len(found) for found, _ in columns)]).tolist()
@@ -385,6 +386,18 @@ def _counted(groups: Sequence[Sequence[_Part]], items: int) -> tuple[U32, list[F
         np.bincount(place[low:high], counts, len(held)).astype(np.float64)
         for (low, high), (_, counts) in zip(pairwise(edges), columns, strict=True)
     ]
+
+
+def _scattered(parts: Sequence[_Part], items: int) -> I64:
+    """Events of every item, i64[items]. In stretches that stay in the processor's cache."""
+    dense = np.zeros(items, dtype=np.int64)
+    ones = np.ones(_STRETCH, dtype=np.int64)
+    for found, counts in parts:
+        for start in range(0, len(found), _STRETCH):
+            part = found[start : start + _STRETCH]
+            steps = ones[: len(part)] if counts is None else counts[start : start + _STRETCH].astype(np.int64)
+            np.add.at(dense, part, steps)
+    return dense
 
 
 def _joined(parts: Sequence[_Part]) -> tuple[U32, npt.NDArray[np.integer] | None]:
