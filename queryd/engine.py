@@ -24,8 +24,12 @@ from queryd.creators import CreatorFacts
 from queryd.cursor import CursorCodec, check_same_list
 from queryd.erasures import ErasureReads
 from queryd.errors import EngineNotReady, PositionTimeout, QueryError
+from queryd.estimate.ahead import AheadSums
+from queryd.estimate.budget import Budget
+from queryd.estimate.estimator import CohortEstimator
+from queryd.estimate.request import CohortCounts
 from queryd.execute.context import Context
-from queryd.execute.pipeline import execute
+from queryd.execute.pipeline import Page, execute
 from queryd.execute.report import Report
 from queryd.graph import Graph
 from queryd.hot.arrays import U32, Mask
@@ -104,6 +108,9 @@ class Engine:
         item = schema.entities["item"]
         self._hot = HotColumns(schema)
         self._cold = ColdTier(tables, self._hot)
+        self._ahead = AheadSums(self._hot, self._clock_ms)
+        budget = Budget.of(settings.queryd, schema.limits.deadline_ms)
+        self._estimator = CohortEstimator(self._hot, self._cold, budget, self._ahead)
         self._users = UserReader(tables, self._hot, partitions)
         graph = Graph(tables, self._hot, self._users, partitions)
         self._user_reads = UserReads(schema, self._hot, self._users, graph, self._clock_ms)
@@ -150,6 +157,11 @@ class Engine:
         """What keeps them current, for benchmarks and tests."""
         return self._feeder
 
+    @property
+    def ahead(self) -> AheadSums:
+        """What makes the sums that estimates missed, for benchmarks and tests."""
+        return self._ahead
+
     async def start(self, *, follow: bool = True) -> None:
         """Read the tables and begin to follow them; queries are answered once it returns.
 
@@ -171,6 +183,7 @@ class Engine:
             ("feeder", self._feeder.run()),
             ("text", self._text.run()),
             ("vector", self._vectors.run()),
+            ("cohort sums", self._ahead.run()),
         ):
             task = asyncio.create_task(work, name=f"queryd {name}")
             task.add_done_callback(self._ended)
@@ -425,6 +438,11 @@ class Engine:
             "changes_applied": self._feeder.changes_applied,
             "items": len(hot.items),
             "profiles": len(hot.profiles),
+            "estimates": {
+                "made": self._estimator.estimates,
+                "sums_waiting": self._ahead.waiting,
+                "sums_made": self._ahead.made,
+            },
             "cells": {"everybody": hot.everybody.cells, "by_profile": hot.by_profile.cells},
             "segments": {name: self._segment_size(name) for name in self.schema.segments},
             "records_unreadable": self._loader.records_unreadable,
@@ -483,12 +501,13 @@ class Engine:
             results=results,
             cursor=cursor,
             total_estimate=0 if page is None else page.total,
-            estimator="exact",
+            estimator=context.reads.estimator,
             freshness_ms=self._freshness_ms(),
             degraded=[Degradation(**each) for each in context.report.degraded],
             warnings=context.report.warnings,
             took_us=round((time.perf_counter() - began) * 1e6),
             explain=None if query.explain == "no" else explained(context),
+            error_bound=None if page is None else context.reads.error_bound(_shown(page)),
         )
 
     def _context(self, plan: Plan, now_ms: int) -> Context:
@@ -509,7 +528,7 @@ class Engine:
             plan=plan,
             hot=self._hot,
             # A later page ages by the first one's clock, but its windows are those of the moment.
-            reads=SignalReads(self._hot, self._cold, now_ms, query.as_of_ms or now_ms),
+            reads=self.reads(now_ms, query.as_of_ms or now_ms),
             users=self._users,
             text=self._text,
             vectors=self._vectors,
@@ -526,6 +545,10 @@ class Engine:
             for warning in self._cohorts.warnings(plan.cohort):
                 report.warn(warning)
         return context
+
+    def reads(self, now_ms: int, at_ms: int) -> SignalReads:
+        """Reads of one request in which counts of a cohort may be estimated."""
+        return SignalReads(self._hot, self._cold, now_ms, at_ms, CohortCounts(self._estimator))
 
     def _items_of(self, kind: str, id_: str) -> Mask | None:
         mask = np.zeros(len(self._hot.items), dtype=np.bool_)
@@ -559,6 +582,12 @@ class Engine:
         error = task.exception()
         self._failures.append(f"{task.get_name()} stopped: {error!r}")
         log.error("%s stopped", task.get_name(), exc_info=error)
+
+
+def _shown(page: Page) -> U32:
+    """The items of the page."""
+    rows: U32 = page.candidates.ordinals[page.rows]
+    return rows
 
 
 def _check_past(plan: Plan, now_ms: int, report: Report) -> None:

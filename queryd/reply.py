@@ -47,7 +47,12 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 class QueryReply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A ranked page."""
+    """A ranked page.
+
+    `estimator` says how the counts of its cohort were made. In at least 95 % of the cases such a count of a
+    result shown, if it is not 0, lies within `error_bound`, relatively, of the truth: 0 when all are exact,
+    absent without a cohort.
+    """
 
     request_id: str
     results: list[QueryResult]
@@ -59,6 +64,7 @@ class QueryReply(msgspec.Struct, frozen=True, omit_defaults=True):
     warnings: list[str]
     took_us: int
     explain: Explanation | None = None
+    error_bound: float | None = None
 
 
 class Totals(msgspec.Struct, frozen=True, omit_defaults=True):

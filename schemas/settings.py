@@ -165,6 +165,10 @@ class QuerydSettings(msgspec.Struct, frozen=True, kw_only=True):
     catch_up_interval_ms: Annotated[int, Meta(ge=1)] = 20
     # Behind by more than this, /readyz says no and replies say how old they are.
     lag_ms_max: Millis = 10_000
+    # Cells in memory, and rows of the tables, that the exact counts of cohorts in one query may sum. Beyond,
+    # counts are estimated and the reply says so. 0 = as many as half of the schema's deadline is enough for.
+    cohort_rows_max: Annotated[int, Meta(ge=0)] = 0
+    cohort_cold_rows_max: Annotated[int, Meta(ge=0)] = 0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

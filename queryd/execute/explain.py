@@ -30,14 +30,8 @@ def plan_steps(context: Context) -> list[dict[str, Any]]:
     )
     if plan.cohort is not None:
         profiles = int(context.hot.profiles.mask(plan.cohort).sum())
-        steps.append(
-            {
-                "stage": "cohort",
-                "name": predicate_text(plan.cohort),
-                "estimator": "exact",
-                "why": f"summed over the {profiles} of {len(context.hot.profiles)} profiles that satisfy it",
-            }
-        )
+        summed = f"{profiles} of {len(context.hot.profiles)} profiles satisfy it"
+        steps.append({"stage": "cohort", "name": predicate_text(plan.cohort), **_counted(context, summed)})
     if plan.filter is not None:
         steps.append(
             {
@@ -67,6 +61,19 @@ def plan_steps(context: Context) -> list[dict[str, Any]]:
 
 def _signal(context: Context) -> str:
     return context.hot.schema.signal_list[context.plan.signal].name
+
+
+def _counted(context: Context, summed: str) -> dict[str, Any]:
+    """How the events that trends count are counted in the cohort, and why so."""
+    choice = context.reads.choice(context.plan.signal, context.plan.window, context.scope)
+    if choice is None:
+        return {"estimator": "exact", "why": summed}
+    return {
+        "estimator": choice.estimator,
+        "rows": choice.rows,
+        "rows_max": choice.rows_max,
+        "why": f"{summed}; {choice.why}",
+    }
 
 
 def _order(context: Context, order: Order) -> dict[str, Any]:

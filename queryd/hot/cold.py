@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 
 from materializers.materializer import Scope
-from materializers.rows.blocks import Resolution, block_range, decode_block, split_block_key
+from materializers.rows.blocks import Resolution, block_range, block_rows, decode_block, split_block_key
 from queryd.hot.arrays import Mask
 from queryd.hot.cells import Cells
 from queryd.hot.columns import HotColumns, OrdinalMap
@@ -100,6 +100,23 @@ class ColdTier:
                         found.append(_allowed(piece, mask, items))
         return [piece for piece in found if len(piece.cells)]
 
+    def rows_to_read(self, wanted: BucketRange, *, by_profile: bool, enough: int) -> int:
+        """Rows of blocks that ``pieces`` would read for a range of hours, besides what is kept of them.
+
+        Rows of all signals and profiles count, because a block is read whole. Beyond ``enough`` counting
+        stops: it costs a key and a header for each block.
+        """
+        table = COHORT_BLOCKS if by_profile else GLOBAL_BLOCKS
+        low, high = max(wanted.low, _FIRST_HOUR), min(wanted.high, _LAST_HOUR)
+        rows = 0
+        for partition in self._tables.partitions(Scope.ITEM) if low <= high else ():
+            for numbers in _stretches(self._missing(table, partition, low, high)):
+                for value in self._blocks(table, partition, numbers, low, high):
+                    rows += block_rows(value)
+                    if rows > enough:
+                        return rows
+        return rows
+
     def touched(self, table: str, partition: int, days: Iterable[int]) -> None:
         """Events came for these days: forget what was read of them."""
         for day in days:
@@ -117,21 +134,37 @@ class ColdTier:
     def _read(self, table: str, partition: int, low: int, high: int) -> list[_Day]:
         """The days that hold the hours ``low`` to ``high``, read where they are not kept."""
         kept: dict[int, _Day] = {}
-        missing: list[int] = []
+        missing = self._missing(table, partition, low, high)
+        unread = set(missing)
         for number in range(low // _HOURS_IN_DAY, high // _HOURS_IN_DAY + 1):
             key = (table, partition, number)
-            day = self._days.get(key)
-            first, last = number * _HOURS_IN_DAY, (number + 1) * _HOURS_IN_DAY - 1
-            if day is not None and day.low <= max(low, first) and min(high, last) <= day.high:
+            if number not in unread:
                 self._days.move_to_end(key)
-                kept[number] = day
-            else:
-                missing.append(number)
+                kept[number] = self._days[key]
         for numbers in _stretches(missing):
             for number, day in self._scanned(table, partition, numbers, low, high).items():
                 kept[number] = day
                 self._keep((table, partition, number), day)
         return [kept[number] for number in sorted(kept)]
+
+    def _missing(self, table: str, partition: int, low: int, high: int) -> list[int]:
+        """The days of which the hours ``low`` to ``high`` are not kept."""
+        missing = []
+        for number in range(low // _HOURS_IN_DAY, high // _HOURS_IN_DAY + 1):
+            day = self._days.get((table, partition, number))
+            first, last = number * _HOURS_IN_DAY, (number + 1) * _HOURS_IN_DAY - 1
+            if day is None or day.low > max(low, first) or min(high, last) > day.high:
+                missing.append(number)
+        return missing
+
+    def _blocks(self, table: str, partition: int, numbers: range, low: int, high: int) -> Iterator[bytes]:
+        """Blocks of whole days, and of their hours between ``low`` and ``high``."""
+        first, last = numbers[0] * _HOURS_IN_DAY, (numbers[-1] + 1) * _HOURS_IN_DAY - 1
+        for resolution in Resolution:
+            span = (first, last) if resolution is Resolution.DAY else (max(first, low), min(last, high))
+            keys = block_range(resolution, span[0] * _MINUTES_IN_HOUR, (span[1] + 1) * _MINUTES_IN_HOUR)
+            for _, value in self._tables.scan(table, partition, *keys):
+                yield value
 
     def _scanned(self, table: str, partition: int, numbers: range, low: int, high: int) -> dict[int, _Day]:
         """Days ``numbers``, one scan for each resolution: the wanted hours, or a day that has no hours."""

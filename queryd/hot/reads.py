@@ -9,6 +9,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from queryd.estimate.budget import Choice
+from queryd.estimate.counts import Estimator
+from queryd.estimate.estimator import Count
+from queryd.estimate.request import CohortCounts
 from queryd.hot.arrays import F64, I64, U32, Mask
 from queryd.hot.bucket_reads import EVERYBODY, BucketReads, Scope, bucket_range
 from queryd.hot.cold import ColdTier
@@ -50,13 +54,22 @@ class SignalReads:
     Args:
         now_ms: the time that running windows follow.
         at_ms: the time read at; earlier than ``now_ms`` for AS OF.
+        cohorts: decides which counts of a cohort are estimated; without it, none is.
     """
 
-    def __init__(self, hot: HotColumns, cold: ColdTier, now_ms: int, at_ms: int) -> None:
+    def __init__(
+        self,
+        hot: HotColumns,
+        cold: ColdTier,
+        now_ms: int,
+        at_ms: int,
+        cohorts: CohortCounts | None = None,
+    ) -> None:
         self._hot = hot
         self.at_ms = at_ms
         self._buckets = BucketReads(hot, cold, now_ms, at_ms)
         self._decays = DecayReads(self._buckets)
+        self._cohorts = cohorts
 
     def counts(self, signal: int, window: str, scope: Scope = EVERYBODY) -> I64:
         """count(window) by item, i64[items]."""
@@ -117,6 +130,26 @@ class SignalReads:
     def past(self, signal: int, window: str, scope: Scope) -> PastSums:
         """What the window held at the same hour of earlier days, by item; for ``WINDOWS_WITH_PAST``."""
         return self._hot.history.read(self._buckets, signal, window, scope)
+
+    @property
+    def estimator(self) -> Estimator:
+        """The least exact way in which anything was counted so far."""
+        return "exact" if self._cohorts is None else self._cohorts.estimator
+
+    def error_bound(self, items: U32) -> float | None:
+        """How far, relatively, counts of a cohort of these items may be from the truth; 0 when all are exact.
+
+        None when no cohort was counted.
+        """
+        if self._cohorts is None or not self._cohorts.used:
+            return None
+        return self._cohorts.relative_bound(items)
+
+    def choice(self, signal: int, window: str, scope: Scope) -> Choice | None:
+        """How the counts of a cohort would be answered; None for everybody's."""
+        if self._cohorts is None or scope.cohort is None:
+            return None
+        return self._cohorts.choose(self._count(signal, window, scope, 0))
 
     def cohort_mask(self, scope: Scope) -> Mask | None:
         """The profiles of a cohort, bool[profiles]; None for everybody."""
@@ -179,13 +212,11 @@ class SignalReads:
         """Counts and sums of every item."""
         if window == ALL_TIME_WINDOW:
             return self._all_time(signal, scope)
-        wanted = self._buckets.range_of(window)
-        current = bucket_range(window, self._buckets.now_ms)
-        label = f"{window}{windows_ago:+d}" if windows_ago else window
-        if wanted != current:
-            label = f"{label}@{wanted.high}"
         cube, mask, span_ms = self._buckets.cube(scope), self.cohort_mask(scope), WINDOWS[window].duration_ms
-        wanted = self._buckets.kept(wanted, windows_ago, cube)
+        wanted, label = self._range(window, scope, windows_ago)
+        if self._is_estimated(signal, window, scope, windows_ago):
+            everybody = self._amounts(signal, window, EVERYBODY, windows_ago)
+            return self._estimated(signal, window, scope, windows_ago, everybody)
         if cube.is_hot(wanted):
             standing = cube.standing(signal, wanted, mask, scope.cohort, label)
         else:
@@ -194,13 +225,57 @@ class SignalReads:
             standing = cube.frozen(wanted, [piece.cells for piece in pieces])
         return _Amounts(self._counts_of(standing), partial(self._sums_of, standing), span_ms)
 
+    def _range(self, window: str, scope: Scope, windows_ago: int) -> tuple[BucketRange, str]:
+        """The buckets of a window, and the label of its standing sums."""
+        if window == ALL_TIME_WINDOW:
+            return ALL_TIME, ALL_TIME_WINDOW
+        wanted = self._buckets.range_of(window)
+        label = f"{window}{windows_ago:+d}" if windows_ago else window
+        if wanted != bucket_range(window, self._buckets.now_ms):
+            label = f"{label}@{wanted.high}"
+        return self._buckets.kept(wanted, windows_ago, self._buckets.cube(scope)), label
+
+    # -- estimates ----------------------------------------------------------------------------------
+
+    def _count(self, signal: int, window: str, scope: Scope, windows_ago: int) -> Count:
+        assert scope.cohort is not None, "everybody's counts are never estimated"
+        return Count(signal, *self._range(window, scope, windows_ago), scope.cohort)
+
+    def _moving(self, window: str, windows_ago: int, wanted: BucketRange) -> Callable[[int], BucketRange]:
+        """The same buckets as of another time in epoch ms; those of a past time stay where they are."""
+
+        def moved(now_ms: int) -> BucketRange:
+            return bucket_range(window, now_ms).shifted(windows_ago)
+
+        return moved if moved(self._buckets.now_ms) == wanted else lambda _: wanted
+
+    def _is_estimated(self, signal: int, window: str, scope: Scope, windows_ago: int) -> bool:
+        if self._cohorts is None or scope.cohort is None:
+            return False
+        return self._cohorts.decide(self._count(signal, window, scope, windows_ago)).estimator != "exact"
+
+    def _estimated(
+        self, signal: int, window: str, scope: Scope, windows_ago: int, everybody: _Amounts
+    ) -> _Amounts:
+        """Whole counts nearest to the estimates; sums as if the cohort's weights were everybody's."""
+        assert self._cohorts is not None
+        count = self._count(signal, window, scope, windows_ago)
+        moving = self._moving(window, windows_ago, count.wanted)
+        found = self._cohorts.estimate(count, everybody.counts.astype(np.int64), moving)
+        counts = np.rint(found.counts).astype(np.int64)
+        return _Amounts(counts, partial(_proportional, everybody, counts), everybody.span_ms)
+
     # -- all time -----------------------------------------------------------------------------------
 
     def _all_time(self, signal: int, scope: Scope) -> _Amounts:
         """All events, or all up to the hour read at: those of today less those that came after."""
         if scope.cohort is None:
             counts: npt.NDArray[np.signedinteger] = self._hot.total_counts(signal)
-            summed = partial(self._hot.total_sums, signal)
+            summed: Callable[[], I64] = partial(self._hot.total_sums, signal)
+        elif self._is_estimated(signal, ALL_TIME_WINDOW, scope, 0):
+            everybody = _Amounts(self._hot.total_counts(signal), partial(self._hot.total_sums, signal), 0)
+            found = self._estimated(signal, ALL_TIME_WINDOW, scope, 0, everybody)
+            counts, summed = found.counts, found.summed
         else:
             cube, mask = self._buckets.cube(scope), self.cohort_mask(scope)
             standing = cube.standing(signal, ALL_TIME, mask, scope.cohort, ALL_TIME_WINDOW)
@@ -246,6 +321,14 @@ class SignalReads:
     def _sums_of(self, standing: StandingSum) -> I64:
         standing.widen(len(self._hot.items))
         return standing.sums[: len(self._hot.items)]
+
+
+def _proportional(everybody: _Amounts, counts: I64) -> I64:
+    """Sums in micro-units, i64[items], of ``counts`` events with everybody's mean weight."""
+    held = everybody.counts > 0
+    means = np.divide(everybody.summed(), everybody.counts, out=np.zeros(len(counts)), where=held)
+    sums: I64 = np.rint(means * counts).astype(np.int64)
+    return sums
 
 
 def _rate(counts: npt.NDArray[np.signedinteger], span_ms: int) -> F64:
