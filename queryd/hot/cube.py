@@ -203,10 +203,10 @@ class CountCube:
         if standing is None or not self._can_follow(standing, store, wanted):
             standing = StandingSum(wanted, self.items, self._sequence, self._generation, timed=timed)
             self._add(standing, store, wanted, chosen, 1)
+            self._evict(standing.nbytes)
         else:
             self._follow(standing, store, wanted, chosen)
         self._standing[identity] = standing
-        self._evict()
         return standing
 
     def rows_to_sum(
@@ -380,9 +380,10 @@ class CountCube:
         standing.range = wanted
         standing.sequence = self._sequence
 
-    def _evict(self) -> None:
-        size = sum(standing.nbytes for standing in self._standing.values())
-        while size > self._bytes_max and len(self._standing) > 1:
+    def _evict(self, coming: int) -> None:
+        """Make room for ``coming`` bytes."""
+        size = coming + sum(standing.nbytes for standing in self._standing.values())
+        while size > self._bytes_max and self._standing:
             _, oldest = self._standing.popitem(last=False)
             size -= oldest.nbytes
 

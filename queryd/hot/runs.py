@@ -76,23 +76,21 @@ class ProfileIndex:
     def nbytes(self) -> int:
         return int(self._starts.nbytes + (0 if self._profiles is None else self._profiles.nbytes))
 
-    def ranges(self, chosen: Selection) -> tuple[I64, U32, U32]:
-        """The allowed profiles that have rows, where these begin, and how many they are."""
+    def ranges(self, chosen: Selection) -> tuple[U32, U32]:
+        """Where the rows of the allowed profiles begin, and how many they are, of those that have any."""
         if self._profiles is None:
-            hits = chosen.hits
-            if len(hits) and hits[-1] >= len(self._starts) - 1:
-                hits = hits[: np.searchsorted(hits, len(self._starts) - 1)]
-            places = hits
+            places = chosen.hits
+            if len(places) and places[-1] >= len(self._starts) - 1:
+                places = places[: np.searchsorted(places, len(self._starts) - 1)]
         else:
             places = np.flatnonzero(chosen.mask.take(self._profiles))
-            hits = self._profiles.take(places).astype(np.int64)
         begins = self._starts.take(places)
         lengths = self._starts[1:].take(places)
         lengths -= begins
         held = np.flatnonzero(lengths)
         if len(held) == len(lengths):
-            return hits, begins, lengths
-        return hits.take(held), begins.take(held), lengths.take(held)
+            return begins, lengths
+        return begins.take(held), lengths.take(held)
 
     def rows_of(self, profile: int) -> tuple[int, int]:
         """First row of a profile, and the first row of a later one."""
@@ -171,8 +169,7 @@ class Run:
         """The rows of the profiles that ``chosen`` allows, ascending; None for all."""
         if chosen is None or self.index is None:
             return None
-        _, begins, lengths = self.index.ranges(chosen)
-        return expanded(begins, lengths)
+        return expanded(*self.index.ranges(chosen))
 
     def rows_within(self, chosen: Selection | None, hours: tuple[int, int] | None) -> I64 | None:
         """As ``rows``; of a span those of ``hours``, the first and the last since its own first."""
@@ -187,7 +184,7 @@ class Run:
         """How many rows ``chosen`` allows."""
         if chosen is None or self.index is None:
             return len(self)
-        return int(self.index.ranges(chosen)[2].sum(dtype=np.int64))
+        return int(self.index.ranges(chosen)[1].sum(dtype=np.int64))
 
     def cells(self, rows: I64 | None) -> Cells:
         """The cells of ``rows`` in full, None: all."""

@@ -1,8 +1,8 @@
 """The cells of one signal at one scope: minutes, hours, spans of eight closed hours, and an archive.
 
-Hours are kept apart as long as a window may end in them. When eight of them are over they are merged, a slice
-at a time, into a span: a sum over a day then looks up the profiles of a cohort five to ten times and not 24,
-and the index is shared by eight hours. What comes late for an hour in a span stands beside it.
+Hours that are over are merged, a slice at a time, into spans of eight: a sum over a day then looks up the
+profiles of a cohort some eight times and not 24, and eight hours share an index. What comes late for an hour
+in a span stands beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from schemas.durations import HOUR_MS
 
 SLICE_CELLS: Final = 24_576
 """Cells merged between two chances for queries to run: about 3 ms."""
-_LATE_SHARE: Final = 4  # a span is merged again when a quarter as many cells have come late
+_GROWTH: Final = 2  # a span is merged again when half as many cells wait beside it
+_LATE_SHARE: Final = 16  # and when its hours are over, for a sixteenth
 _ALIKE: Final = 2  # runs of the archive are merged when neither is more than twice as large
 
 
@@ -131,10 +132,8 @@ class SignalCells:
 
     def hours_held(self) -> tuple[int, int]:
         """The first and the last hour that has cells, in whole spans; (0, −1) without any."""
-        firsts, lasts = (
-            [*self.hours, *self.spans],
-            [*self.hours, *(first + SPAN_HOURS - 1 for first in self.spans)],
-        )
+        firsts = [*self.hours, *self.spans]
+        lasts = [*self.hours, *(first + SPAN_HOURS - 1 for first in self.spans)]
         return (min(firsts), max(lasts)) if firsts else (0, -1)
 
     def expire(self, horizon_hour: int, horizon_minute: int) -> None:
@@ -167,19 +166,17 @@ class SignalCells:
                 bucket.seal()
                 yield
         if items < SPAN_ITEMS_MAX:
-            over = {
-                number // SPAN_HOURS
-                for number in self.hours
-                if (number // SPAN_HOURS + 1) * SPAN_HOURS <= hour
-            }
-            for group in sorted(over):
-                yield from self._make_span(group * SPAN_HOURS)
+            for group in sorted({number // SPAN_HOURS for number in self.hours if number < hour}):
+                yield from self._make_span(group * SPAN_HOURS, hour)
         yield from self._merge_archive()
 
-    def _make_span(self, first: int) -> Iterator[None]:
-        buckets = {hour: self.hours[hour] for hour in range(first, first + SPAN_HOURS) if hour in self.hours}
+    def _make_span(self, first: int, now: int) -> Iterator[None]:
+        """Merge the hours of a span that are over; while it grows, rarely enough that a cell moves thrice."""
+        end = min(first + SPAN_HOURS, now)
+        buckets = {hour: self.hours[hour] for hour in range(first, end) if hour in self.hours}
         span = self.spans.get(first)
-        if span is not None and sum(map(len, buckets.values())) * _LATE_SHARE < len(span):
+        share = _GROWTH if end == now else _LATE_SHARE
+        if span is not None and sum(map(len, buckets.values())) * share < len(span):
             return
         taken: dict[int, list[Run]] = {}
         for hour, bucket in buckets.items():

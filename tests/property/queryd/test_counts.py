@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queryd.hot import buckets
+from queryd.hot import buckets, signal_cells
 from queryd.hot import cube as cube_module
 from queryd.hot.bucket_reads import bucket_range
 from queryd.hot.buckets import Bucket
@@ -79,26 +80,45 @@ STEPS = st.lists(
         # by how many minutes the clock moves on afterwards
         st.integers(0, 3) | st.integers(0, 100) | st.integers(0, 9 * 24 * 60),
         st.booleans(),
+        # steps of merging that are taken then; all of them, or the work is left in its midst
+        st.sampled_from([0, 1, 3, 1_000]),
     ),
     min_size=1,
     max_size=40,
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_slices() -> Iterator[None]:
+    """Merge two cells at a time, so that events come and queries run in the midst of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signal_cells, "SLICE_CELLS", 2)
+        yield
+
+
 @given(STEPS, st.lists(st.lists(st.booleans(), min_size=PROFILES, max_size=PROFILES), min_size=1, max_size=2))
 def test_standing_sums_equal_a_recount_at_every_moment(steps: list, masks: list[list[bool]]) -> None:
     cube, facts, now_ms = CountCube(), [], BEGIN_MS
-    for item, profile, ago, weight, moved, expires in steps:
+    merging: Iterator[None] = iter(())
+    for item, profile, ago, weight, moved, expires, merges in steps:
         fact = Fact(item, profile, now_ms - ago * MINUTE_MS, weight, ago <= 120)
         facts.append(fact)
         add(cube, fact)
         if expires:
             cube.expire(now_ms, 32 * 24)
+        for _ in range(merges):
+            if next(merging, False) is False:
+                merging = cube.tidy()
+                if next(merging, False) is False:
+                    break
         for window in ("1h", "24h", "7d", "30d", "all_time"):
             for number, chosen in enumerate(masks):
                 mask = np.array(chosen)
                 wanted = bucket_range(window, now_ms)
+                anew = cube.standing(0, wanted, mask, ("anew", len(facts), number), window).counts
                 standing = cube.standing(0, wanted, mask, number, window)
+                assert cube.rows_to_sum(0, wanted, mask, number, window) == 0
+                assert padded(anew) == padded(standing.counts)
                 assert (padded(standing.counts), padded(standing.sums)) == recount(facts, wanted, mask)
         now_ms += moved * MINUTE_MS
 
@@ -106,7 +126,7 @@ def test_standing_sums_equal_a_recount_at_every_moment(steps: list, masks: list[
 @given(STEPS)
 def test_the_bytes_kept_are_bounded_and_what_is_evicted_is_summed_again(steps: list) -> None:
     cube, facts = CountCube(bytes_max=2 * 8 * ITEMS), []
-    for item, profile, ago, weight, _, _ in steps:
+    for item, profile, ago, weight, _, _, _ in steps:
         fact = Fact(item, profile, BEGIN_MS - ago * MINUTE_MS, weight, ago <= 120)
         facts.append(fact)
         add(cube, fact)
@@ -243,3 +263,49 @@ def test_a_mask_over_profiles_is_the_predicate_on_each(
         assert table.mask(predicate).tolist() == expected
     strings = [*first, *later]
     assert [table.profile(each) for each in table.deal(strings)] == list(map(parse_profile, strings))
+
+
+def test_a_profile_from_before_a_dimension_existed_matches_no_value_of_it() -> None:
+    table = ProfileTable()
+    table.deal(['{"locale":"US"}', '{"age":"18-24","locale":"US"}', '{"age":"25-34","locale":"US"}'])
+    young = Comparison("age", "=", "18-24")
+    assert table.mask(young).tolist() == [False, True, False]
+    assert table.mask(Comparison("age", "!=", "18-24")).tolist() == [False, False, True]
+    assert table.mask(Comparison("age", "EXISTS")).tolist() == [False, True, True]
+    assert table.mask(Not(young)).tolist() == [True, False, True]
+
+
+def test_the_rows_of_a_sum_are_counted_before_it_is_made() -> None:
+    cube, wanted = CountCube(), bucket_range("24h", BEGIN_MS)
+    for hours_ago in (30, 20, 10, 10, 1):
+        for profile in range(PROFILES):
+            add(cube, Fact(0, profile, BEGIN_MS - hours_ago * HOUR_MS, 1, by_minute=False))
+    mask = np.arange(PROFILES) < 2
+    assert cube.rows_to_sum(0, wanted, mask, "two", "24h") == 8
+    cube.expire(BEGIN_MS, 32 * 24)
+    for _ in cube.tidy():
+        pass
+    assert (
+        cube.rows_to_sum(0, wanted, mask, "two", "24h") == 6
+    )  # two cells of one profile and hour are one now
+    assert cube.rows_to_sum(0, wanted, mask, "two", "24h", enough=1_000) == 18
+    cube.standing(0, wanted, mask, "two", "24h")
+    assert cube.rows_to_sum(0, wanted, mask, "two", "24h") == 0
+    add(cube, Fact(0, 0, BEGIN_MS, 1, by_minute=False))
+    assert cube.rows_to_sum(0, wanted, mask, "two", "24h") == 1
+
+
+def test_a_sample_holds_every_so_many_th_cell_of_a_range() -> None:
+    cube, wanted = CountCube(), bucket_range("24h", BEGIN_MS)
+    for hours_ago in range(40):
+        add(
+            cube,
+            Fact(hours_ago % ITEMS, hours_ago % PROFILES, BEGIN_MS - hours_ago * HOUR_MS, 1, by_minute=False),
+        )
+    everything = cube.sample(0, wanted, 1_000)
+    assert sum(int(cells.count.sum()) for cells in everything) == 24
+    cube.expire(BEGIN_MS, 32 * 24)
+    for _ in cube.tidy():
+        pass
+    assert sum(int(cells.count.sum()) for cells in cube.sample(0, wanted, 1_000)) == 24
+    assert 0 < sum(map(len, cube.sample(0, wanted, 8))) <= 12

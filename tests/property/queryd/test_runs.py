@@ -1,0 +1,168 @@
+"""Sealed cells, merged in any slices, hold what was put in; the leaders of a column are among those found."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queryd.hot.cells import Cells
+from queryd.hot.leaders import leaders
+from queryd.hot.runs import SPAN_HOURS, Run, Selection, expanded, merging, sealed
+from queryd.hot.standing import Gathered, StandingSum
+from queryd.hot.windows import BucketRange
+from schemas.weights import WEIGHT_SCALE
+
+PROFILES, ITEMS = 5, 6
+FIRST_HOUR = 40
+Row = tuple[int, int, int, int]  # profile, item, count, sum
+
+ROWS = st.lists(
+    st.tuples(
+        st.integers(0, PROFILES - 1) | st.just(0),
+        st.integers(0, ITEMS - 1),
+        st.sampled_from([1, 1, 1, 2, 200, 60_000]),
+        st.sampled_from([None, None, 0, -5, 3_000_000_000]),
+    ).map(lambda row: (row[0], row[1], row[2], row[2] * WEIGHT_SCALE if row[3] is None else row[3])),
+    min_size=1,
+    max_size=12,
+)
+
+
+def cells_of(rows: Sequence[Row], *, profiles: bool = True) -> Cells:
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 4)
+    return Cells(
+        columns[:, 1].astype(np.uint32),
+        columns[:, 0].astype(np.uint32) if profiles else None,
+        columns[:, 2].astype(np.uint32),
+        columns[:, 3],
+    )
+
+
+def totals(cells: Cells, hours: Sequence[int]) -> dict[tuple[int, int, int], tuple[int, int]]:
+    found: dict[tuple[int, int, int], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    profile = [0] * len(cells) if cells.profile is None else cells.profile.tolist()
+    columns = (profile, cells.item.tolist(), hours, cells.count.tolist(), cells.sum.tolist())
+    for who, item, hour, count, total in zip(*columns, strict=True):
+        had = found[who, item, hour]
+        found[who, item, hour] = had[0] + count, had[1] + total
+    return dict(found)
+
+
+def finished(runs: Sequence[Run], slice_cells: int, hours: Sequence[int] | None = None) -> Run:
+    steps = merging(runs, slice_cells, hours)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            run: Run = end.value
+            return run
+
+
+@given(
+    st.lists(st.tuples(ROWS, st.integers(0, SPAN_HOURS - 1)), min_size=1, max_size=6),
+    st.integers(1, 9),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_span_is_its_hours_in_whatever_slices_it_was_merged(
+    parts: list[tuple[list[Row], int]], slice_cells: int, profiles: bool, again: bool
+) -> None:
+    runs = [sealed(cells_of(rows, profiles=profiles)) for rows, _ in parts]
+    hours = [FIRST_HOUR + hour for _, hour in parts]
+    expected: dict[tuple[int, int, int], tuple[int, int]] = {}
+    for run, hour in zip(runs, hours, strict=True):
+        for key, (count, total) in totals(run.cells(None), [hour] * len(run)).items():
+            had = expected.get(key, (0, 0))
+            expected[key] = had[0] + count, had[1] + total
+    if again and len(runs) > 1:  # a span that has grown: the first ones were merged before
+        span = finished(runs[:-1], slice_cells, hours[:-1])
+        merged = finished([runs[-1], span], slice_cells, [hours[-1], FIRST_HOUR])
+    else:
+        merged = finished(runs, slice_cells, hours)
+    found = totals(merged.cells(None), (merged.hours(None) + FIRST_HOUR).tolist())
+    assert found == expected
+    assert len(merged) == len(expected)
+    assert totals(merged.untimed().cells(None), [0] * len(merged)) == totals(
+        merged.cells(None), [0] * len(merged)
+    )
+
+
+@given(ROWS, st.lists(st.booleans(), min_size=PROFILES, max_size=PROFILES), st.integers(1, 4))
+def test_a_selection_reads_the_rows_of_its_profiles(rows: list[Row], allowed: list[bool], gap: int) -> None:
+    spread = [(profile * gap * 3, item, count, total) for profile, item, count, total in rows]
+    mask = np.zeros(PROFILES * gap * 3 + 1, dtype=np.bool_)
+    mask[np.arange(PROFILES) * gap * 3] = allowed
+    run, chosen = sealed(cells_of(spread)), Selection(mask)
+    every = run.cells(None)
+    assert every.profile is not None
+    wanted = np.flatnonzero(mask[every.profile]).tolist()
+    found = run.rows(chosen)
+    assert found is not None
+    assert found.tolist() == wanted
+    assert run.matching(chosen) == len(wanted)
+    cells = run.cells(found)
+    assert cells.profile is not None
+    assert cells.profile.tolist() == every.profile[found].tolist()
+    dropped = np.arange(ITEMS) % 2 == 0
+    rest = run.without(dropped)
+    assert totals(rest.cells(None), [0] * len(rest)) == {
+        key: value for key, value in totals(every, [0] * len(run)).items() if key[1] % 2
+    }
+
+
+@given(st.lists(ROWS, min_size=1, max_size=4), st.lists(st.booleans(), min_size=PROFILES, max_size=PROFILES))
+def test_a_sum_of_runs_added_and_taken_away(parts: list[list[Row]], allowed: list[bool]) -> None:
+    standing = StandingSum(BucketRange(False, 0, 1), ITEMS, 0, 0)
+    chosen, counts, sums = Selection(np.array(allowed)), [0] * ITEMS, [0] * ITEMS
+    for rows in parts:
+        gathered = Gathered()
+        gathered.add_run(sealed(cells_of(rows)), chosen, None)
+        standing.add(gathered)
+        for profile, item, count, total in rows:
+            counts[item] += count * allowed[profile]
+            sums[item] += total * allowed[profile]
+        assert (standing.counts.tolist(), standing.sums.tolist()) == (counts, sums)
+    for rows in parts:
+        gathered = Gathered()
+        gathered.add_cells(cells_of(rows).allowed(chosen.mask))
+        standing.add(gathered, -1)
+    assert not standing.counts.any()
+    assert not standing.sums.any()
+
+
+def test_counts_that_no_longer_fit_four_bytes_are_widened() -> None:
+    standing = StandingSum(BucketRange(False, 0, 1), 2, 0, 0)
+    for _ in range(3):
+        gathered = Gathered()
+        gathered.add_cells(cells_of([(0, 1, 2_000_000_000, 2_000_000_000 * WEIGHT_SCALE)]))
+        standing.add(gathered)
+    assert standing.counts.tolist() == [0, 6_000_000_000]
+    assert standing.sums.tolist() == [0, 6_000_000_000 * WEIGHT_SCALE]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 4)), max_size=20))
+def test_ranges_are_written_out_in_order(ranges: list[tuple[int, int]]) -> None:
+    columns = np.array(ranges, dtype=np.uint32).reshape(-1, 2)
+    expected = [row for begin, length in ranges for row in range(begin, begin + length)]
+    assert expanded(columns[:, 0], columns[:, 1]).tolist() == expected
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40), st.sampled_from([0.0, 0.3, 1.0]), st.booleans())
+def test_the_best_and_all_their_ties_are_among_the_leaders(
+    seed: int, wanted: int, share: float, long: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    items = 30_000 if long else 200
+    counts = rng.poisson(rng.pareto(1.0, items)).astype(np.int32)
+    allowed = rng.random(items) < share
+    qualifying = np.flatnonzero((counts > 0) & allowed)
+    rows, total = leaders(counts, allowed, wanted)
+    assert total == len(qualifying)
+    assert set(rows.tolist()) <= set(qualifying.tolist())
+    if len(qualifying):
+        least = np.sort(counts[qualifying])[-min(wanted, len(qualifying))]
+        assert set(np.flatnonzero((counts >= least) & allowed).tolist()) <= set(rows.tolist())
