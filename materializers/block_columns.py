@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from materializers.grouping import Groups, composite_key
+from materializers.grouping import Groups, composite_key, distinct
 from materializers.rows.blocks import BlockColumns, BlockDeltas
 
 U8 = npt.NDArray[np.uint8]
@@ -91,7 +91,7 @@ def _summed(groups: Groups, cells: BlockColumns) -> BlockColumns:
 
 
 def _cell_columns(cells: BlockColumns) -> list[npt.NDArray[np.integer]]:
-    signal = np.unique(cells.signal, return_inverse=True)[1]
+    signal = np.searchsorted(distinct(cells.signal), cells.signal)
     columns: list[npt.NDArray[np.integer]] = [cells.item, signal]
     return columns if cells.profile is None else [*columns, cells.profile]
 

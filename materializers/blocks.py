@@ -8,8 +8,8 @@ into a minute bucket any more, its blocks are merged into its hour's, in the wri
 and so are hours into their day: a bucket's content, the total of its blocks, depends on the events alone,
 never on where flushes fell.
 
-A flush may touch thousands of buckets (history that is imported in no order): the last blocks of all of them
-are looked up together, and the small ones are merged and encoded in one go.
+A flush may touch thousands of buckets (history that is imported in no order, minutes of a backlog): the last
+blocks of all of them are looked up together, and those that get a few rows are merged and encoded in one go.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from materializers.block_columns import bucket_edges, reduced, reduced_cells, rows_of
+from materializers.block_columns import bucket_edges, joined, reduced, reduced_cells, rows_of
 from materializers.materializer import RowReader, RowWriter
 from materializers.rows.blocks import (
-    ROWS_LAYOUT_MAX,
     BlockColumns,
     BlockDeltas,
     Resolution,
@@ -35,8 +34,7 @@ from materializers.rows.blocks import (
     decode_many,
     encode_block,
     encode_deltas,
-    encode_few,
-    fits_rows,
+    encode_many,
     resolution_range,
     split_block_key,
 )
@@ -215,7 +213,7 @@ class BlockLog:
         few: list[int] = []
         for run, bucket in enumerate(buckets):
             start, end = edges[run], edges[run + 1]
-            if bucket[0] == Resolution.MINUTE or end - start >= OPEN_OLD_ROWS_MAX:
+            if end - start >= _rows_max(bucket):
                 self._append(bucket, rows_of(deltas.cells, start, end), writer)
             else:
                 few.append(run)
@@ -236,17 +234,21 @@ class BlockLog:
         self._wrote(bucket)
 
     def _append_few(self, buckets: Sequence[Bucket], deltas: BlockDeltas, writer: RowWriter) -> None:
-        """Append a few rows to each of many hour and day buckets: one sort for all."""
+        """Append fewer rows than a block holds to each of many buckets: one sort for all."""
         parts = [deltas, *self._open_rows(buckets)]
         whole = reduced(parts) if len(parts) > 1 else deltas
         edges = bucket_edges(whole)
         keys = [block_key(*bucket, self._open[bucket].seq) for bucket in buckets]
-        values = _encoded_runs(whole.cells, edges)
+        values = encode_many(whole.cells, edges)
         writer.put_many(self._table, keys, values)
         for bucket, value, (start, end) in zip(buckets, values, pairwise(edges), strict=True):
             block = self._open[bucket]
-            full = end - start >= OPEN_OLD_ROWS_MAX
-            block.seq, block.columns, block.value = block.seq + full, None, None if full else value
+            if end - start >= _rows_max(bucket):
+                block.seq, block.columns, block.value = block.seq + 1, None, None
+            elif bucket[0] == Resolution.MINUTE:  # the next flush has the same minute
+                block.columns, block.value = rows_of(whole.cells, start, end), None
+            else:
+                block.columns, block.value = None, value
             self._wrote(bucket)
 
     def _wrote(self, bucket: Bucket) -> None:
@@ -259,13 +261,17 @@ class BlockLog:
     def _open_rows(self, buckets: Sequence[Bucket]) -> list[BlockDeltas]:
         """The rows of the open blocks of ``buckets``, as deltas."""
         parts: list[BlockDeltas] = []
+        held: list[tuple[Bucket, BlockColumns]] = []
         stored: list[tuple[Bucket, bytes]] = []
         for bucket in buckets:
             block = self._open[bucket]
             if block.columns is not None:
-                parts.append(_deltas([bucket], [len(block.columns)], block.columns))
+                held.append((bucket, block.columns))
             elif block.value is not None:
                 stored.append((bucket, block.value))
+        if held:
+            cells = joined([columns for _, columns in held])
+            parts.append(_deltas([bucket for bucket, _ in held], [len(each) for _, each in held], cells))
         for positions, cells in decode_many([value for _, value in stored]):
             lengths = [block_rows(stored[position][1]) for position in positions]
             parts.append(_deltas([stored[position][0] for position in positions], lengths, cells))
@@ -380,19 +386,7 @@ def _runs(deltas: BlockDeltas, edges: Sequence[int], runs: Sequence[int]) -> Blo
     if len(runs) == len(edges) - 1:
         return deltas
     rows = np.concatenate([np.arange(edges[run], edges[run + 1]) for run in runs])
-    cells = deltas.cells
-    return BlockDeltas(
-        deltas.resolution[rows],
-        deltas.bucket[rows],
-        BlockColumns(
-            cells.item[rows],
-            cells.signal[rows],
-            None if cells.profile is None else cells.profile[rows],
-            cells.count[rows],
-            cells.sum[rows],
-            None if cells.moment is None else cells.moment[rows],
-        ),
-    )
+    return BlockDeltas(deltas.resolution[rows], deltas.bucket[rows], deltas.cells.take(rows))
 
 
 def _between(below: int, above: int | None) -> int:
@@ -415,12 +409,3 @@ def _deltas(buckets: Sequence[Bucket], lengths: Sequence[int], cells: BlockColum
     resolution = np.array([bucket[0] for bucket in buckets], dtype=np.uint8)
     start = np.array([bucket[1] for bucket in buckets], dtype=np.uint32)
     return BlockDeltas(np.repeat(resolution, lengths), np.repeat(start, lengths), cells)
-
-
-def _encoded_runs(cells: BlockColumns, edges: Sequence[int]) -> list[bytes]:
-    """One block for each run: all short ones at once, long ones by columns."""
-    short = encode_few(cells, edges) if fits_rows(cells) else []
-    return [
-        short[run] if short and end - start <= ROWS_LAYOUT_MAX else encode_block(rows_of(cells, start, end))
-        for run, (start, end) in enumerate(pairwise(edges))
-    ]

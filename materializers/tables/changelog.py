@@ -18,7 +18,7 @@ three changelog topics of a partition and the dead-letter topic: one fence, one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from threading import Event, Lock
 from typing import Any, Final
@@ -160,7 +160,7 @@ class ChangelogWriter:
             self._produce_table(table, rows)
         self._produce_rows(
             self._topics.by_scope[OWNERSHIP_SCOPE],
-            iter([{"key": OWNERSHIP_RECORD_KEY, "value": encode(checkpoint.ownership)}]),
+            [{"key": OWNERSHIP_RECORD_KEY, "value": encode(checkpoint.ownership)}],
         )
 
     def _produce_table(self, table: str, rows: Mapping[bytes, bytes | None]) -> None:
@@ -168,16 +168,17 @@ class ChangelogWriter:
         if table == META_TABLE:
             for key, value in rows.items():
                 topic = self._topics.topic_of(table, key)
-                self._produce_rows(topic, iter([{"key": prefix + key, "value": value}]))
+                self._produce_rows(topic, [{"key": prefix + key, "value": value}])
             return
         topic = self._topics.by_scope[self._topics.tables[table]]
-        self._produce_rows(topic, ({"key": prefix + key, "value": value} for key, value in rows.items()))
+        left = iter(rows.items())
+        while chunk := [{"key": prefix + key, "value": value} for key, value in islice(left, _PRODUCE_CHUNK)]:
+            self._produce_rows(topic, chunk)
 
-    def _produce_rows(self, topic: str, rows: Iterator[dict[str, Any]]) -> None:
-        while chunk := list(islice(rows, _PRODUCE_CHUNK)):
-            while self._producer.produce_batch(topic, chunk, partition=self._partition) < len(chunk):
-                chunk = [row for row in chunk if self._refused(row.pop("_error", None))]
-                self._wait_for_room()
+    def _produce_rows(self, topic: str, chunk: list[dict[str, Any]]) -> None:
+        while self._producer.produce_batch(topic, chunk, partition=self._partition) < len(chunk):
+            chunk = [row for row in chunk if self._refused(row.pop("_error", None))]
+            self._wait_for_room()
 
     def _refused(self, error: KafkaError | None) -> bool:
         """Whether a row has to be produced again: the local queue was full."""

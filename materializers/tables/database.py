@@ -7,7 +7,9 @@ later breaks its catch-up for good), and the write-ahead log stays on (they see 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -26,6 +28,7 @@ from rocksdict import (
 )
 
 from materializers.materializer import TableSpec
+from materializers.tables.changes import Part, RowChanges
 from materializers.tables.feed import Section
 from materializers.tables.layout import (
     CODE_BYTES,
@@ -242,6 +245,19 @@ class Database:
         """Add rows in key order; None deletes."""
         _put_sorted(batch, row_prefix(table, partition), rows, self._handles[table])
 
+    def put_part(self, batch: WriteBatch, table: str, partition: int, part: Part) -> None:
+        """Add rows in the order that they have."""
+        prefix, family = row_prefix(table, partition), self._handles[table]
+        keys = [prefix + key for key in part.keys]
+        if not part.deletes:
+            deque(map(batch.put, keys, part.values, repeat(family)), maxlen=0)
+            return
+        for key, value in zip(keys, part.values, strict=True):
+            if value is None:
+                batch.delete(key, family)
+            else:
+                batch.put(key, value, family)
+
     def put_changelog(self, batch: WriteBatch, partition: int, rows: Mapping[bytes, bytes | None]) -> None:
         """Add rows of the views' tables as a changelog holds them: keys begin with the table's code."""
         prefix = partition.to_bytes(PARTITION_BYTES, "big")
@@ -297,39 +313,34 @@ Rows = dict[str, dict[bytes, bytes | None]]
 class PartitionWriter:
     """``RowWriter`` of one partition and one flush: rows for the write batch and for the changelog.
 
-    Rows enter the write batch sorted (``finish``): RocksDB then takes 0.4 µs for each instead of 2.6, and
-    the sort costs another 0.4 (measured with random keys of 26 bytes).
+    Rows enter the write batch in the order of the database's keys, all but (``finish``): RocksDB then takes
+    0.4 µs for each instead of 2.6 (measured with random keys of 26 bytes).
     """
 
     def __init__(self, database: Database, batch: WriteBatch, partition: int) -> None:
         self._database = database
         self._batch = batch
         self._partition = partition
-        self.rows: Rows = {}
+        self.changes = RowChanges()
         self.sections: list[Section] = []
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
-        self._rows_of(table)[key] = value
+        self.changes.put(table, key, value)
 
     def put_many(self, table: str, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
-        self._rows_of(table).update(zip(keys, values, strict=True))
+        self.changes.put_many(table, keys, values)
 
     def delete(self, table: str, key: bytes) -> None:
-        self._rows_of(table)[key] = None
+        self.changes.put(table, key, None)
 
     def feed(self, section: str, payload: bytes) -> None:
         self.sections.append(Section(section, self._partition, payload))
 
     def finish(self) -> None:
-        """Put every row into the write batch, in the order of the database's keys."""
-        for table in sorted(self.rows, key=table_code):
-            self._database.put_rows(self._batch, table, self._partition, self.rows[table])
-
-    def _rows_of(self, table: str) -> dict[bytes, bytes | None]:
-        rows = self.rows.get(table)
-        if rows is None:
-            rows = self.rows[table] = {}
-        return rows
+        """Put every row into the write batch."""
+        for table, parts in sorted(self.changes.tables(), key=lambda entry: table_code(entry[0])):
+            for part in parts:
+                self._database.put_part(self._batch, table, self._partition, part)
 
 
 def scan_range(family: Rdict, start: bytes, end: bytes, strip: int) -> Iterator[tuple[bytes, bytes]]:

@@ -354,9 +354,9 @@ class TableOwner:
         self._database.write(batch)
         self._clock.lap("flush: RocksDB write")
         for state, writer in zip(states, writers, strict=True):
-            state.merge_rows(writer.rows)
+            state.take_changes(writer.changes)
             state.mark_flushed(flush)
-            self.counts.rows += sum(map(len, writer.rows.values()))
+            self.counts.rows += len(writer.changes)
         self._clock.lap("flush: keep for the checkpoint")
         self.counts.flushes += 1
         self._check_room()
@@ -370,8 +370,8 @@ class TableOwner:
             letters.extend(shard.take_letters())
         self._clock.lap("flush: rows of the shards")
         writer.finish()
-        self._clock.lap("flush: sort rows")
-        put_pending(self._database, batch, state.partition, flush, writer.rows, letters)
+        self._clock.lap("flush: fill the write batch")
+        put_pending(self._database, batch, state.partition, flush, writer.changes.names(), letters)
         self._clock.lap("flush: names of pending rows")
         state.letters.extend(letters)
         return writer
@@ -523,7 +523,8 @@ class TableOwner:
         batch = self._database.begin_flush()
         flush = self._database.flush_number
         writer = PartitionWriter(self._database, batch, state.partition)
-        writer.rows = rows
+        for table, changed in rows.items():
+            writer.changes.put_rows(table, changed)
         writer.feed(REPLACED_SECTION, b"")
         writer.finish()
         put_pending(self._database, batch, state.partition, flush, rows, [])

@@ -8,7 +8,7 @@ flight for it finds that it is no longer the current one and changes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from uuid import uuid4
@@ -17,6 +17,7 @@ import msgspec
 
 from materializers.materializer import RowReader, RowWriter, Scope
 from materializers.tables.changelog import ChangelogWriter, Checkpoint
+from materializers.tables.changes import RowChanges
 from materializers.tables.database import Rows
 from materializers.tables.meta import Ownership, ShardMeta
 from materializers.tables.pending import Letter
@@ -99,12 +100,21 @@ class PartitionState:
         return bool(self.rows or self.letters or self.flushed_batches)
 
     def merge_rows(self, rows: Rows) -> None:
-        """Take in the rows of a flush; a later value of a row replaces an earlier one."""
+        """Take in rows; a later value of a row replaces an earlier one."""
         for table, changed in rows.items():
             known = self.rows.setdefault(table, {})
             before = len(known)
             known.update(changed)
             self.row_bytes += row_memory(changed, len(known) - before)
+
+    def take_changes(self, changes: RowChanges) -> None:
+        """Take in the rows of a flush as they were written."""
+        for table, parts in changes.tables():
+            known = self.rows.setdefault(table, {})
+            for keys, values, _ in parts:
+                before = len(known)
+                known.update(zip(keys, values, strict=True))
+                self.row_bytes += _memory(keys, values, len(known) - before)
 
     def mark_flushed(self, flush: int) -> None:
         """The rows, positions and folded batches are on the disk as of flush number ``flush``."""
@@ -152,6 +162,9 @@ class PartitionState:
 
 def row_memory(changed: Mapping[bytes, bytes | None], new: int) -> int:
     """Bytes of memory that ``changed`` adds to a dict of rows, of which ``new`` keys are new to it."""
-    values = sum(map(len, filter(None, changed.values())))
-    keys = sum(map(len, changed)) * new // len(changed) if new else 0
-    return values + keys + new * ROW_BYTES
+    return _memory(changed.keys(), changed.values(), new)
+
+
+def _memory(keys: Collection[bytes], values: Collection[bytes | None], new: int) -> int:
+    held = sum(map(len, filter(None, values)))
+    return held + (sum(map(len, keys)) * new // len(keys) if new else 0) + new * ROW_BYTES

@@ -7,7 +7,7 @@ covers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 from rocksdict import WriteBatch
@@ -25,10 +25,30 @@ class Letter(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):
-    """One flush of one partition."""
+    """One flush of one partition. A table whose keys have one length is in ``joined``: that length, and the
+    keys one after another.
+    """
 
     keys: dict[str, list[bytes]]
     letters: list[Letter]
+    joined: dict[str, tuple[int, bytes]]
+
+    @staticmethod
+    def of(keys: Mapping[str, Collection[bytes]], letters: list[Letter]) -> Pending:
+        listed: dict[str, list[bytes]] = {}
+        joined: dict[str, tuple[int, bytes]] = {}
+        for table, names in keys.items():
+            if len(widths := set(map(len, names))) == 1 and 0 not in widths:
+                joined[table] = widths.pop(), b"".join(names)
+            elif names:
+                listed[table] = list(names)
+        return Pending(listed, letters, joined)
+
+    def names(self) -> Iterator[tuple[str, list[bytes]]]:
+        """Each table's keys."""
+        yield from self.keys.items()
+        for table, (width, names) in self.joined.items():
+            yield table, [names[at : at + width] for at in range(0, len(names), width)]
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -40,11 +60,16 @@ def _flush_key(flush: int) -> bytes:
 
 
 def put_pending(
-    database: Database, batch: WriteBatch, partition: int, flush: int, rows: Rows, letters: list[Letter]
+    database: Database,
+    batch: WriteBatch,
+    partition: int,
+    flush: int,
+    keys: Mapping[str, Collection[bytes]],
+    letters: list[Letter],
 ) -> None:
-    """Add the row of flush number ``flush`` to its write batch, which changes ``rows``."""
-    pending = Pending({table: list(changed) for table, changed in rows.items()}, letters)
-    database.put(batch, PENDING_TABLE, partition, _flush_key(flush), _encoder.encode(pending))
+    """Add the row of flush number ``flush`` to its write batch, which changes the rows at ``keys``."""
+    pending = _encoder.encode(Pending.of(keys, letters))
+    database.put(batch, PENDING_TABLE, partition, _flush_key(flush), pending)
 
 
 def clear_pending(database: Database, batch: WriteBatch, partition: int, through_flush: int) -> None:
@@ -58,7 +83,7 @@ def read_pending(database: Database, partition: int) -> tuple[Rows, list[Letter]
     letters: list[Letter] = []
     for pending in _scan(database, partition):
         letters.extend(pending.letters)
-        for table, names in pending.keys.items():
+        for table, names in pending.names():
             keys.setdefault(table, {}).update(dict.fromkeys(names))
     known = set(database.tables)
     rows: Rows = {

@@ -26,6 +26,8 @@ from materializers.views.signal_blocks import block_log
 from materializers.views.signal_columns import accumulator_rates, signal_codes
 from schemas.weights import WEIGHT_SCALE
 
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 
@@ -48,7 +50,7 @@ class GlobalSignals:
             cells.cell_row(accumulators),
             context.rows,
             self._keys_of,
-            order_of=lambda keys: self._items.entity_ids(keys >> _SIGNAL_BITS),
+            order_of=self._columns_of,
             surely_new=lambda keys: self._items.dealt_since_restore(keys >> _SIGNAL_BITS),
             defaults={"ref_ms": decay.NEVER_MS, "accumulators": accumulators},
             slots_max=cells_max,
@@ -108,9 +110,12 @@ class GlobalSignals:
             cells=cells.Cells(*values),
         )
 
+    def _columns_of(self, keys: I64) -> tuple[U64, U32]:
+        signal = keys & ((1 << _SIGNAL_BITS) - 1)
+        return self._items.entity_ids(keys >> _SIGNAL_BITS), self._codes[signal]
+
     def _keys_of(self, keys: I64) -> list[bytes]:
-        items = self._items.entity_ids(keys >> _SIGNAL_BITS)
-        return cells.cell_keys(items, self._codes[keys & ((1 << _SIGNAL_BITS) - 1)])
+        return cells.cell_keys(*self._columns_of(keys))
 
 
 VIEW = View(

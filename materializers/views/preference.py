@@ -114,7 +114,7 @@ class _Slot:
             row,
             context.rows,
             lambda keys: preference_keys(users.entity_ids[keys], slot.name),
-            order_of=lambda keys: users.entity_ids[keys],
+            order_of=lambda keys: (users.entity_ids[keys],),
             defaults={"dim": slot.dim},
             slots_max=max(_SLOTS_MIN, MEMORY_BYTES_MAX // row.width),
         )

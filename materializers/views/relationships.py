@@ -24,6 +24,7 @@ from materializers.canonical import implicit_edges
 from materializers.column_table import ColumnTable
 from materializers.decay import NEVER_MS, faded
 from materializers.erasing import erase_rows
+from materializers.grouping import distinct
 from materializers.interner import Interner
 from materializers.materializer import (
     Forgotten,
@@ -42,6 +43,7 @@ from schemas.model import Schema
 
 U16 = npt.NDArray[np.uint16]
 U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 
@@ -144,7 +146,7 @@ class _Edges:
             ROW,
             context.rows,
             self._keys_of,
-            order_of=lambda keys: self._users.entity_ids[_split(keys)[0]],
+            order_of=self._columns_of,
             tail_of=self._targets_of if tailed else None,
             defaults={"updated_ms": NEVER_MS},
             slots_max=edges_max,
@@ -183,15 +185,18 @@ class _Edges:
         high = user.astype(np.int64) << (_TYPE_BITS + _TARGET_BITS)
         return high | (types << _TARGET_BITS) | target.astype(np.int64)
 
-    def _keys_of(self, keys: I64) -> list[bytes]:
+    def _columns_of(self, keys: I64) -> tuple[U64, U32, U64]:
         user, types, target = _split(keys)
-        return relationship_keys(
-            self._users.entity_ids[user], self._types.codes[types], self._targets.entity_ids[target]
-        )
+        return self._users.entity_ids[user], self._types.codes[types], self._targets.entity_ids[target]
+
+    def _keys_of(self, keys: I64) -> list[bytes]:
+        return relationship_keys(*self._columns_of(keys))
 
     def _targets_of(self, keys: I64) -> list[bytes]:
-        names = self._targets.strings(_split(keys)[2].astype(np.uint32))
-        return [name.encode() for name in names]
+        targets = _split(keys)[2]
+        named = distinct(targets)
+        names = [name.encode() for name in self._targets.strings(named.astype(np.uint32))]
+        return [names[place] for place in np.searchsorted(named, targets).tolist()]
 
 
 def _split(keys: I64) -> tuple[I64, I64, I64]:

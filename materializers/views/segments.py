@@ -138,7 +138,7 @@ class _Counts:
             row,
             context.rows,
             lambda keys: segment_keys(users.entity_ids[keys]),
-            order_of=lambda keys: users.entity_ids[keys],
+            order_of=lambda keys: (users.entity_ids[keys],),
             defaults=row.defaults,
             slots_max=max(1, memory_bytes_max // row.width),
         )

@@ -15,7 +15,7 @@ from pyroaring import BitMap
 from materializers.batches import UserBatch
 from materializers.canonical import dictionary, several, user_states
 from materializers.erasing import erase_rows
-from materializers.grouping import Groups, composite_key
+from materializers.grouping import Groups, composite_key, order_of
 from materializers.materializer import (
     Forgotten,
     PartitionContext,
@@ -30,7 +30,9 @@ from materializers.rows.ordinals import USER_ITEMS
 from materializers.rows.user_state import CHUNK_BITS, TABLE, decode_container, encode_container, state_keys
 from materializers.views.signal_columns import state_operations
 
+U16 = npt.NDArray[np.uint16]
 U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
@@ -75,8 +77,7 @@ class UserStates:
             return
         dirty = np.fromiter(self._dirty, np.int64, len(self._dirty))
         self._dirty.clear()
-        # By user, as the rows stand in the table: a write batch wants them sorted.
-        dirty = dirty[np.argsort(self._users.entity_ids[dirty >> (_STATE_BITS + CHUNK_BITS)])]
+        dirty = dirty[order_of(self._columns_of(dirty))]  # as the rows stand in the table
         keys = dirty.tolist()
         row_keys = self._keys_of(dirty)
         kept = [(key, self._containers[container]) for key, container in zip(row_keys, keys, strict=True)]
@@ -150,12 +151,12 @@ class UserStates:
         self._maybe_stored = self._maybe_stored or bool(unused)
 
     def _keys_of(self, keys: I64) -> list[bytes]:
+        return state_keys(*self._columns_of(keys))
+
+    def _columns_of(self, keys: I64) -> tuple[U64, U32, U16]:
         state = (keys >> CHUNK_BITS) & ((1 << _STATE_BITS) - 1)
-        return state_keys(
-            self._users.entity_ids[keys >> (_STATE_BITS + CHUNK_BITS)],
-            self._codes[state],
-            (keys & ((1 << CHUNK_BITS) - 1)).astype(np.uint16),
-        )
+        user = self._users.entity_ids[keys >> (_STATE_BITS + CHUNK_BITS)]
+        return user, self._codes[state], (keys & ((1 << CHUNK_BITS) - 1)).astype(np.uint16)
 
 
 VIEW = View(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -340,6 +341,38 @@ def test_blocks_of_any_cells_come_back_whole_and_cut_into_few(
         alone = [blocks.decode_block(values[position]) for position in positions]
         assert together.sum.tolist() == [n for part in alone for n in part.sum.tolist()]
         assert len(together) == sum(blocks.block_rows(values[position]) for position in positions)
+
+
+@given(
+    st.lists(block_rows.filter(len), min_size=1, max_size=6),
+    st.integers(0, 2**40),
+    st.booleans(),
+    st.booleans(),
+)
+def test_blocks_encoded_together_are_the_blocks_encoded_alone(
+    runs: list[list[tuple[int, int, int, int, int, float]]], more: int, profiled: bool, unit: bool
+) -> None:
+    rows = [row for run in runs for row in run]
+    columns = np.array([row[:5] for row in rows], dtype=np.int64).reshape(-1, 5)
+    count = columns[:, 3] + more
+    cells = blocks.BlockColumns(
+        columns[:, 0].astype(U32),
+        columns[:, 1].astype(U32),
+        columns[:, 2].astype(U32) if profiled else None,
+        count,
+        count * 1_000_000 if unit else columns[:, 4],
+        np.array([row[5] for row in rows], dtype=np.float64),
+    )
+    edges = [0, *np.cumsum([len(run) for run in runs]).tolist()]
+    together = blocks.encode_many(cells, edges)
+    alone = [blocks.encode_block(cells.take(np.arange(start, end))) for start, end in pairwise(edges)]
+    assert len(together) == len(alone)
+    for one, other in zip(together, alone, strict=True):
+        if blocks.block_rows(other) > blocks.ROWS_LAYOUT_MAX:
+            assert one == other
+        found, expected = blocks.decode_block(one), blocks.decode_block(other)
+        for name in ("item", "signal", "count", "sum"):
+            assert getattr(found, name).tolist() == getattr(expected, name).tolist()
 
 
 def test_a_count_beyond_32_bits_is_written_as_columns() -> None:

@@ -19,7 +19,7 @@ def _flush(database: Database, partition: int, rows: dict[bytes, bytes | None], 
     for key, value in rows.items():
         writer.delete(table, key) if value is None else writer.put(table, key, value)
     writer.finish()
-    put_pending(database, batch, partition, database.flush_number, writer.rows, [])
+    put_pending(database, batch, partition, database.flush_number, writer.changes.names(), [])
     database.write(batch)
     return database.flush_number
 

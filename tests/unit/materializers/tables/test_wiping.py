@@ -88,7 +88,7 @@ def _flush(database: Database, rows: dict[str, dict[bytes, bytes | None]], told:
             else:
                 writer.put(table, key, value)
     writer.finish()
-    put_pending(database, batch, 0, database.flush_number, writer.rows, [])
+    put_pending(database, batch, 0, database.flush_number, writer.changes.names(), [])
     database.put(batch, CHANGES_TABLE, WORKER, change_key(database.flush_number), told)
     database.write(batch)
 
