@@ -162,7 +162,7 @@ class Worker:
             self._fail,
         )
         cards, reader = open_cards(self._folder / "cards", settings.brokers, schema, items, creators)
-        self._card_feed = CardFeed(cards, reader, schema, settings.partitions, self._wake_user_shards)
+        self._card_feed = CardFeed(cards, reader, schema, settings.partitions, self._wake_shards)
         self._context = WorkerContext(
             schema=schema,
             partitions=settings.partitions,
@@ -283,12 +283,17 @@ class Worker:
             Scope.ENTITY: EntityShard(self._context, partition, rows, rejects),
         }
 
-    def _wake_user_shards(self) -> None:
+    def _wake_shards(self) -> None:
+        """Let those go on that wait for something else than records of their own."""
         for state in self._owner.states():
             shard = state.shards[Scope.USER]
             assert isinstance(shard, UserShard)
             if moved := shard.wake():
                 self._owner.folded(state, moved)
+            entities = state.shards[Scope.ENTITY]
+            assert isinstance(entities, EntityShard)
+            if entities.has_more_to_tell:
+                self._owner.folded(state, 0)
 
     # -- end and status -----------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ from schemas.records.profile_record import (
 )
 from streams.partitioner import partition_for
 from streams.records import AnyRecords
-from streams.topics import ENTITY_TOPICS, RELATIONSHIPS, SIGNALS, USERS
+from streams.topics import ENTITY_TOPICS, ITEMS, RELATIONSHIPS, SIGNALS, USERS
 
 ENTITY_SHARD_TABLES: Final[tuple[TableSpec, ...]] = (
     STAMPED_PROFILES_TABLE,
@@ -95,7 +95,7 @@ class EntityShard:
         self._views = context.build_views(Scope.ENTITY, partition, rows)
         self._applied = dict.fromkeys(_KIND_OF_TOPIC, -1)
         self._stamped = StampedProfiles(context.schema, rows)
-        self._conditions = ToldConditions(context.schema, rows)
+        self._conditions = ToldConditions(context.schema, partition, rows)
         self._copies = Rekeying(context.forwarder, rows)
         self._edges = EdgeFinder(context.schema, rows)
         self._outdated_edges: list[bytes] = []
@@ -109,6 +109,11 @@ class EntityShard:
     def copied(self) -> int:
         """Records that stood under another key or in another partition, since the partition was acquired."""
         return self._copies.copied
+
+    @property
+    def has_more_to_tell(self) -> bool:
+        """Whether another flush goes on with items that the schema's conditions were not asked of."""
+        return self._conditions.is_behind
 
     def applied(self, topic: str) -> int:
         return self._applied[topic]
@@ -137,7 +142,8 @@ class EntityShard:
         for view in self._views:
             view.checkpoint(writer)
         self._stamped.flush(writer)
-        self._conditions.flush(writer)
+        for told in self._conditions.flush(writer):
+            self._tell(told)
         self._copies.flush(writer)
         self._record_erasures.flush(writer)
         self._edge_erasures.flush(writer)
@@ -145,7 +151,8 @@ class EntityShard:
         self._outdated_edges.clear()
         self._names.clear()
         self._edges.flushed()
-        return ShardMeta(applied=dict(self._applied), counters=self._copies.counters() | self._forgotten)
+        counters = self._copies.counters() | self._conditions.counters() | self._forgotten
+        return ShardMeta(applied=dict(self._applied), counters=counters)
 
     def take_letters(self) -> list[Letter]:
         return []
@@ -154,6 +161,7 @@ class EntityShard:
         self._rows = reader
         self._applied.update(meta.applied)
         self._copies.restore(reader, meta.counters)
+        self._conditions.restore(reader, meta.counters, is_new=self._applied[ITEMS] < 0)
         self._forgotten = {name: at for name, at in meta.counters.items() if name.startswith(_FORGOTTEN)}
         for view in self._views:
             view.restore(reader)
@@ -217,11 +225,12 @@ class EntityShard:
 
     def _tell_conditions(self, write: EntityWrite) -> None:
         """A record in every partition of the signals if the write changes which item conditions hold."""
-        holds = self._conditions.changed(write.id, write.record)
-        if holds is None:
-            return
-        told = ItemConditions(write.id, holds, (self._partition, write.offset))
-        key, value = write.id.encode(), encode_item_conditions(told)
+        told = self._conditions.changed(write.offset, write.id, write.record)
+        if told is not None:
+            self._tell(told)
+
+    def _tell(self, told: ItemConditions) -> None:
+        key, value = told.item.encode(), encode_item_conditions(told)
         for partition in range(self._context.partitions):
             self._context.forwarder.send_record(SIGNALS, partition, key, value, ITEM_CONDITIONS_HEADERS)
 
