@@ -1,7 +1,7 @@
 """A process that writes tables without pause, for tests of what reads them.
 
-``python -m tests.busy_tables DIR``. Every flush gives some of the keys its own number and names them in the
-change feed. Memtables are small, so that files change many times a second.
+``python -m tests.busy_tables DIR MEMTABLE_BYTES``. Every flush gives some of the keys its own number and
+names them in the change feed. The smaller the memtables, the more often files change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TABLE = TableSpec("cells", "number")
 KEYS = 3000
 NUMBER_BYTES = 8
 _KEY_BYTES = 2
-_SETTINGS = DatabaseSettings(memtable_bytes=200 << 10, wal_bytes_max=1 << 20)
+_LOG_OF_MEMTABLES = 4
 
 
 def key(number: int) -> bytes:
@@ -32,8 +32,11 @@ def keys_named(row: bytes) -> list[int]:
     return [int.from_bytes(row[at : at + _KEY_BYTES], "big") for at in range(0, len(row), _KEY_BYTES)]
 
 
-def write_until_killed(folder: Path) -> None:
-    database = Database(folder / "db", (TABLE,), _SETTINGS)
+def write_until_killed(folder: Path, memtable_bytes: int) -> None:
+    settings = DatabaseSettings(
+        memtable_bytes=memtable_bytes, wal_bytes_max=_LOG_OF_MEMTABLES * memtable_bytes
+    )
+    database = Database(folder / "db", (TABLE,), settings)
     chance = random.Random()
     while True:
         batch = database.begin_flush()
@@ -49,4 +52,4 @@ def write_until_killed(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    write_until_killed(Path(sys.argv[1]))
+    write_until_killed(Path(sys.argv[1]), int(sys.argv[2]))

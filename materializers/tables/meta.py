@@ -20,7 +20,8 @@ class ShardMeta(msgspec.Struct, frozen=True, kw_only=True):
         applied: last offset applied, by source topic.
         hw: item shard: last offset of ``tidal.signals`` applied, by source partition.
         rerouted_hw: user shard: the same for events that were found on a wrong partition.
-        sent_away: user shard: last offset of an event found here that belongs to another partition, by that one.
+        sent_away: user shard: last offset of an event found here that belongs to another partition, by that
+            partition.
         forgotten_hw: user shard: last offset of ``tidal.users`` whose erasure was applied, by its partition.
         counters: small state of the shard that belongs to the same write (see the shard).
     """

@@ -57,23 +57,34 @@ class WorkerTables:
         self._path = worker_folder / "db"
         self._secondary = secondary_folder
         self._identity = self._read_identity()
+        self._begun: set[int] = set()
+        """Logs whose end may not have been read yet."""
         self._open()
         self.catch_up()
 
     def catch_up(self) -> None:
-        """See what was written since, all tables as of one moment. Reopens when RocksDB cannot follow.
+        """See what was written since, all tables as of one moment. Opens anew when RocksDB cannot follow.
 
-        RocksDB follows in two steps, first the list of files and then the log of what is in none of them. If
-        the worker's files change between the two, rows are in neither, and a table shows them absent or as
-        they were long ago, while others show the newest. Every change of files begins a new manifest
-        (``Database`` sees to that), so one that took place shows, and the next attempt reads the list anew.
+        RocksDB follows in two steps, first the list of files and then the logs of what is in none of them.
+        Two things it does not notice (ADR 0150):
+
+        * The files change between the steps: rows are in neither, and a table shows them absent or as they
+          were long ago. Every change of files begins a new manifest (``Database`` sees to that), so it shows,
+          and the next attempt reads the list anew.
+        * A log is written to files and deleted before its end was read: what was read of it stays in memory
+          and hides the newer rows of the files. Then only opening anew helps.
 
         Raises:
-            TablesUnreadableError: reopening failed too, the folder is gone, or its files never stood still.
+            TablesUnreadableError: the folder is gone or another one, or its files never stood still.
         """
         for _ in range(_ATTEMPTS_MAX):
-            files = self._files()
+            files, logs = self._files(), self._logs()
             self._follow()
+            if not self._begun <= self._logs():
+                self._db.close()
+                self._open()
+                continue
+            self._begun = self._logs_from(logs)
             if self._files() == files:
                 return
         raise TablesUnreadableError(
@@ -128,6 +139,15 @@ class WorkerTables:
             self._db.close()
             self._open()
 
+    def _logs(self) -> set[int]:
+        """Numbers of the write-ahead logs that there are."""
+        return {int(path.stem) for path in self._path.glob("*.log")}
+
+    def _logs_from(self, before: set[int]) -> set[int]:
+        """The logs that may have grown since: the newest of ``before`` and those that came later."""
+        newest = max(before, default=0)
+        return {log for log in self._logs() if log >= newest}
+
     def _files(self) -> str:
         """Name of the manifest: another one whenever the set of files is another."""
         if self._read_identity() != self._identity:
@@ -138,6 +158,7 @@ class WorkerTables:
         self._secondary.mkdir(parents=True, exist_ok=True)
         options = Options(raw_mode=True)
         options.set_max_open_files(-1)  # else reads fail once the worker compacts files away
+        logs = self._logs()
         try:
             names = (DEFAULT_FAMILY, STATE_FAMILY)
             self._db = Rdict(
@@ -151,6 +172,7 @@ class WorkerTables:
             raise TablesUnreadableError(
                 f"{self._path}: cannot be opened for reading now ({error}); it is tried again"
             ) from error
+        self._begun = self._logs_from(logs)
 
     def _read_identity(self) -> str:
         return self._read("IDENTITY")
