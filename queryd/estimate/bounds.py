@@ -48,7 +48,7 @@ def noise_variance(fitted: F64, allowed: Mask, fixed: F64) -> F64:
     Args:
         fitted: f64[*shape, n]; ``allowed`` bool[*shape]; ``fixed`` as ``effects`` gives it.
     """
-    cells = fitted.reshape(-1, fitted.shape[-1])
+    cells = fitted.reshape(allowed.size, fitted.shape[-1])
     chosen = allowed.reshape(-1).astype(np.float64)
     known = np.einsum("ki,kn,kj->nij", fixed, cells + _SMALL, fixed)
     shared = np.einsum("ki,kn,k->ni", fixed, cells, chosen)

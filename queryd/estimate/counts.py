@@ -106,7 +106,7 @@ def estimated(
         estimator="ipf" if pairs and sum(len(each) == 2 for each in axes) == pairs else "independence",
         upper=upper,
         place=place,
-        fitted=fitted.reshape(-1, len(rows)),
+        fitted=fitted.reshape(allowed.size, len(rows)),
         allowed=allowed,
         fixed=fixed,
         squared_error=_measured_error(sample, seed, axes, allowed, fixed),
@@ -120,7 +120,7 @@ def _measured_error(
     """The model's error on the sample: each item fitted to its margins there, beside its true joint."""
     shape = allowed.shape
     truth = sample.joint.reshape(*shape, -1)
-    if not truth.shape[-1]:
+    if not truth.any():
         return 1.0
     margins = [
         Margin(each, truth.sum(axis=tuple(axis for axis in range(len(shape)) if axis not in each)))
