@@ -190,6 +190,50 @@ def _profiles(site: Site, predicate: Predicate) -> set[str]:
     return {each for each in site.profiles.values() if matches_profile(predicate, parse_profile(each))}
 
 
+async def test_the_past_has_a_budget_of_its_own(site: Site) -> None:
+    """Fifty days later the same week is in the tables alone."""
+    as_of, before = site.now_ms, site.now_ms
+    asked = query(COHORT, f"WINDOW 7d AS OF {as_of}")
+    site.now_ms += 50 * DAY_MS
+    try:
+        async with running(site, cohort_cold_rows_max=PLENTY) as engine:
+            exact = await engine.query(asked)
+            again = step(await engine.query(f"EXPLAIN {asked}"))
+        async with running(site, cohort_cold_rows_max=500) as engine:
+            told = step(await engine.query(f"EXPLAIN {asked}"))
+            estimated = await engine.query(asked)
+    finally:
+        site.now_ms = before
+    assert (exact.estimator, exact.error_bound) == ("exact", 0.0)
+    assert counted(exact).items() <= truth(site).items()
+    assert again["rows"] == 0  # what was read is kept
+    assert told["estimator"] == "independence"
+    assert told["rows"] > told["rows_max"] == 500
+    assert "tables" in told["why"]
+    assert estimated.estimator == "independence"
+    assert estimated.error_bound is not None
+    assert counted(estimated).keys() <= truth(site).keys()
+    for item, count in counted(estimated).items():
+        assert abs(count - truth(site)[item]) <= estimated.error_bound * count + 0.5
+
+
+async def test_sums_that_nobody_can_follow_are_given_up(site: Site) -> None:
+    async with running(site, cohort_rows_max=1) as engine:
+        await engine.query(query(COHORT))
+        assert engine.ahead.waiting == 7
+        engine.hot.by_profile.expire(site.now_ms + 20 * DAY_MS, 24)  # the range is no longer in memory
+        for _ in engine.ahead.work():
+            pass
+        assert (engine.ahead.waiting, engine.ahead.made, engine.ahead.given_up) == (0, 0, 7)
+
+
+async def test_all_time_is_estimated_and_nothing_is_made_for_it(site: Site) -> None:
+    async with running(site, cohort_rows_max=1) as engine:
+        reply = await engine.query(query(COHORT, "WINDOW all_time"))
+        assert reply.estimator == "independence"
+        assert engine.ahead.waiting == 0
+
+
 async def test_velocity_means_and_sums_follow_the_estimated_counts(site: Site) -> None:
     async with running(site, cohort_rows_max=1) as engine:
         reads = engine.reads(site.now_ms, site.now_ms)
