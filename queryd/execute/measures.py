@@ -94,14 +94,15 @@ class TrendingRelative:
         everything = _counts(context, of)
         counts = everything[rows].astype(np.float64)
         past = context.reads.past(of.signals[0], of.window, context.scope)
-        prior, lived = past.prior, past.windows_of(rows)
+        prior, lived, total, squares = past.prior, past.windows_of(rows), past.total[rows], past.squares[rows]
         if past.windows < WINDOWS_MIN:
-            prior, lived = _present_prior(context, past, everything), np.zeros(len(rows), dtype=np.int64)
+            prior = _present_prior(context, past, everything)
+            lived, total, squares = np.zeros_like(lived), np.zeros_like(total), np.zeros_like(squares)
         if past.unread:
             context.report.degrade(
                 self.name, f"compared with {past.windows} earlier windows; {past.unread} are still to be read"
             )
-        found = relative(counts, past.total[rows], past.squares[rows], lived, prior)
+        found = relative(counts, total, squares, lived, prior)
         parts = {
             "count": counts,
             "expected": found.expected,

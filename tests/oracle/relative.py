@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -33,10 +34,11 @@ def relative_scores(
     period = max(24, hours)
     most = 28 * 24 // period
 
+    by_hour = Counter((item, ts_ms // HOUR_MS) for item, ts_ms in events)
+
     def had(item: str, ago: int) -> float:
         low, high = first_hour - ago * period, last_hour - ago * period
-        found = [ts_ms // HOUR_MS for name, ts_ms in events if name == item]
-        return sum(passed if hour == high else 1.0 for hour in found if low <= hour <= high)
+        return sum(by_hour[item, hour] for hour in range(low, high)) + passed * by_hour[item, high]
 
     items = {item for item, _ in events}
     held = [ago for ago in range(1, most + 2) if any(had(item, ago) for item in items)]
