@@ -60,7 +60,7 @@ class Population:
         self._profiles = ProfileTable()
         self._read_profile = _ProfileReader(schema, self._profiles)
         self._users: dict[int, _PartitionUsers] = {}
-        self._segments = segments or _NoSegments()
+        self._segments = _NoSegments() if segments is None else segments
         self._loading = asyncio.Lock()
         self.version = 0
         """Changes whenever a record may have changed."""
