@@ -38,7 +38,7 @@ class TransactionHandlers:
             return _refused(_fenced_name(refusal.code, caller.version >= 4))
         return {"producer_id": owner.producer_id, "producer_epoch": owner.epoch}
 
-    def add_partitions(self, request: Any, caller: Caller) -> ResponseBody:
+    async def add_partitions(self, request: Any, caller: Caller) -> ResponseBody:
         topics = request.v3_and_below_topics
         unknown = {
             (topic.name, index)
@@ -49,7 +49,7 @@ class TransactionHandlers:
         code = _NO_ERROR
         if not unknown:
             try:
-                self._transactions.add_partitions(
+                await self._transactions.add_partitions(
                     request.v3_and_below_transactional_id,
                     request.v3_and_below_producer_id,
                     request.v3_and_below_producer_epoch,
@@ -76,9 +76,9 @@ class TransactionHandlers:
             ]
         }
 
-    def add_offsets(self, request: Any, caller: Caller) -> ResponseBody:
+    async def add_offsets(self, request: Any, caller: Caller) -> ResponseBody:
         try:
-            self._transactions.add_group(
+            await self._transactions.add_group(
                 request.transactional_id, request.producer_id, request.producer_epoch, request.group_id
             )
         except ProtocolRefusalError as refusal:

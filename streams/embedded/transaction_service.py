@@ -94,16 +94,19 @@ class TransactionService:
         # have become the owner meanwhile and even begun a transaction; then it begins anew.
         return await self.init_producer(transactional_id, timeout_ms, -1, -1)
 
-    def add_partitions(
+    async def add_partitions(
         self, transactional_id: str, producer_id: int, epoch: int, partitions: Iterable[tuple[str, int]]
     ) -> None:
-        """Partitions join. Not awaited: no commit cycle acknowledges their records without this entry."""
+        """Partitions join, durable on return: a log that forgot them would refuse their records."""
         self._record(
             self._coordinator.add(transactional_id, producer_id, epoch, wall_ms(), partitions=partitions)
         )
+        await self._commit.barrier()
 
-    def add_group(self, transactional_id: str, producer_id: int, epoch: int, group: str) -> None:
+    async def add_group(self, transactional_id: str, producer_id: int, epoch: int, group: str) -> None:
+        """A group's offsets may follow; durable on return, as with partitions."""
         self._record(self._coordinator.add(transactional_id, producer_id, epoch, wall_ms(), group=group))
+        await self._commit.barrier()
 
     async def add_offsets(
         self, transactional_id: str, producer_id: int, epoch: int, offsets: list[PendingOffset]

@@ -101,8 +101,8 @@ class Idempotent(threading.Thread):
 class Transactions(threading.Thread):
     """Each transaction writes its number to every partition and commits it as an offset of a group.
 
-    librdkafka's send_offsets_to_transaction may wait for ever when its log goes away meanwhile, whatever its
-    time-out. So each owner has a thread; one that is silent is left behind, and its successor fences it.
+    librdkafka's send_offsets_to_transaction does not look at its time-out while its log is away, be it this
+    one or Apache Kafka. So each owner has a thread; a silent one is left behind, its successor fences it.
     """
 
     def __init__(self, log: LogProcess) -> None:

@@ -17,7 +17,7 @@ import pytest
 from streams.embedded import batch
 from streams.embedded.inspection import verify_log
 from streams.embedded.transaction_service import TransactionService
-from streams.embedded.transactions import PendingOffset
+from streams.embedded.transactions import PendingOffset, TransactionState
 from tests.property.embedded.test_embedded_power_cut import SETTINGS, Node
 from tests.unit.embedded.power_cut import DROP, KEEP, TEAR, Disk
 from tests.unit.embedded.support import last_header, make_batch, visible
@@ -36,6 +36,8 @@ class Promise:
         self.begun: list[int] = []
         self.decided: dict[int, bool] = {}
         self.acknowledged: dict[int, bool] = {}
+        # (transactional id, partitions, groups) of the open transaction, as far as that was answered.
+        self.joined: tuple[str, set[tuple[str, int]], set[str]] | None = None
 
 
 class Ledger(Node):
@@ -61,7 +63,8 @@ class Ledger(Node):
         producer_id, epoch = owner
         world.begun.append(number)
         places = [(TOPIC, index) for index in range(PARTITIONS)]
-        self.transactions.add_partitions(transactional_id, producer_id, epoch, places)
+        await self.transactions.add_partitions(transactional_id, producer_id, epoch, places)
+        world.joined = (transactional_id, set(places), set())
         for place in places:
             raw = make_batch(
                 [(None, b"%d" % number)], producer_id=producer_id, epoch=epoch, sequence=sequence,
@@ -71,11 +74,12 @@ class Ledger(Node):
             log.append(raw, batch.validate_produced(raw, SETTINGS.batch_bytes_max), now_ms=1_000)
             if number % 3 == 0:
                 self.commit.cycle()
-        self.transactions.add_group(transactional_id, producer_id, epoch, GROUP)
+        await self.transactions.add_group(transactional_id, producer_id, epoch, GROUP)
+        world.joined = (transactional_id, set(places), {GROUP})
         offset = PendingOffset(GROUP, TOPIC, 0, number, -1, "")
         await self.transactions.add_offsets(transactional_id, producer_id, epoch, [offset])
         commit = number % 4 != 1
-        world.decided[number] = commit
+        world.decided[number], world.joined = commit, None
         await self.transactions.end(transactional_id, producer_id, epoch, commit=commit)
         world.acknowledged[number] = commit
         return commit
@@ -123,6 +127,12 @@ async def check(folder: Path, world: Promise) -> None:
         if node.topics.partitions(TOPIC) is None:
             assert not world.is_created, "the topic was acknowledged and is gone"
             return
+        if world.joined is not None:
+            name, places, groups = world.joined
+            known = node.store.state.transactions[name]
+            assert known.state is TransactionState.ONGOING, "its next request would be refused"
+            assert set(known.partitions) >= places
+            assert set(known.groups) >= groups
         owners = {}
         for name in IDS:
             owner = await node.transactions.init_producer(name, TIMEOUT_MS, -1, -1)
