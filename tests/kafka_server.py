@@ -124,7 +124,9 @@ class KafkaServer(ServerProcess):
 
 
 def _format_storage(libs: Path, properties: Path) -> None:
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    # Without the highest bit it never begins with a dash, which the tool would take for an option.
+    number = uuid.uuid4().int & ~(1 << 127)
+    cluster_id = base64.urlsafe_b64encode(number.to_bytes(16, "big")).rstrip(b"=").decode()
     subprocess.run(
         [
             "java",
