@@ -122,11 +122,12 @@ def compare(
         at=reads.at_ms,
         confidence=CONFIDENCE,
         min_count=question.min_count,
-        estimator="exact",
+        estimator=reads.estimator,
+        error_bound=reads.error_bound(rows),
         results=_ranked(rows, a[rows], b[rows], totals, question.limit, hot) if all(totals) else [],
         items_compared=len(rows),
         items_left_out=int(seen.sum()) - len(rows),
-        warnings=[*_warnings(sides, overlap=overlap), *reads.warnings()],
+        warnings=[*_warnings(sides, overlap, reads.estimator != "exact"), *reads.warnings()],
     )
 
 
@@ -151,7 +152,7 @@ def _ranked(
     ]
 
 
-def _warnings(sides: tuple[ComparedCohort, ComparedCohort], *, overlap: bool) -> list[str]:
+def _warnings(sides: tuple[ComparedCohort, ComparedCohort], overlap: bool, estimated: bool) -> list[str]:
     """What whoever reads the numbers must know."""
     found = [
         f"the cohort {shown(side.cohort)} has no such event in this window: there is nothing to compare"
@@ -160,4 +161,6 @@ def _warnings(sides: tuple[ComparedCohort, ComparedCohort], *, overlap: bool) ->
     ]
     if overlap:
         found.append("the cohorts overlap: events of whoever is in both count on both sides")
+    if estimated:
+        found.append("counts are estimated: the intervals say nothing of the error of the estimate")
     return found

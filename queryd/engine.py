@@ -390,7 +390,7 @@ class Engine:
         cohorts = self._cohorts.parsed(a, "a"), self._cohorts.parsed(b, "b")
         await self._cohorts.refuse_small(*cohorts)
         sizes = await self._cohorts.size(cohorts[0]), await self._cohorts.size(cohorts[1])
-        reads = SignalReads(self._hot, self._cold, now_ms, now_ms if at is None else at)
+        reads = self.reads(now_ms, now_ms if at is None else at)
         found = compare(question, cohorts, sizes, self._hot, reads)
         said = [warning for cohort in cohorts for warning in self._cohorts.warnings(cohort)]
         return msgspec.structs.replace(found, warnings=list(dict.fromkeys([*said, *found.warnings])))

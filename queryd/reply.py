@@ -128,7 +128,7 @@ class CohortComparison(msgspec.Struct, frozen=True):
     """Items by lift of cohort `a` over cohort `b`, the highest first.
 
     `items_compared` items had `min_count` events or more in both cohorts together; `items_left_out` had
-    fewer.
+    fewer. `estimator` and `error_bound` of the counts are as in a page.
     """
 
     a: ComparedCohort
@@ -139,6 +139,7 @@ class CohortComparison(msgspec.Struct, frozen=True):
     confidence: float
     min_count: int
     estimator: Literal["exact", "ipf", "independence"]
+    error_bound: float | None
     results: list[ComparedItem]
     items_compared: int
     items_left_out: int

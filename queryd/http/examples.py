@@ -175,6 +175,7 @@ REPLIES: Final[Mapping[str, Any]] = {
         "confidence": 0.95,
         "min_count": 5,
         "estimator": "exact",
+        "error_bound": 0.0,
         "results": [
             {
                 "id": "item_I",
