@@ -15,7 +15,7 @@ four dimensions with AND, OR and NOT, the counts of all items are estimated and 
 * shares, served: the pooled joint alone, what queryd answers when nothing of the cohort is kept yet.
 
 Relative errors are those of the 200 items with the highest true counts; bounds are checked on all items with
-an estimate.
+an estimate. The second table says what each way of answering costs (``benchmarks.estimator_speed``).
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks.estimator_speed import speeds
 from benchmarks.results import Result, parser, report
 from queryd.estimate.classes import Table, reduced
-from queryd.estimate.counts import CountEstimate, estimated
+from queryd.estimate.counts import CountEstimate, estimated, known_of
 from queryd.estimate.fitting import Margin, independence, ipf
 from queryd.estimate.sampling import SAMPLE_CELLS, Sample
 from queryd.hot.arrays import F64, I64, U32
@@ -182,7 +183,7 @@ def measured(chance: np.random.Generator, made: Site, number: int) -> dict[str, 
         sample = joint_of(made, table, rows).reshape(table.allowed.size, -1)
         alone = [Margin((axis,), single) for axis, single in enumerate(singles)]
         for name, margins in zip(SERVED, (pairs, alone, []), strict=True):
-            served = estimated(table, total, margins, partial(_part, sample))
+            served = estimated(table, known_of(table, total, margins), partial(_part, sample))
             scores[name].add(truth, served.counts)
             scores[name].cover(truth, served)
     return scores
@@ -223,6 +224,7 @@ def main() -> int:
     ]
     command = f"python -m benchmarks.estimator --events {chosen.events} --items {chosen.items}"
     report(Result("Estimated cohorts", command + " --short" * chosen.short, rows, notes), chosen.json)
+    report(speeds(short=chosen.short), None)
     return 0 if worst_error <= ERROR_MAX and worst_coverage >= COVERAGE_MIN else 1
 
 

@@ -12,13 +12,15 @@ from queryd.estimate import bounds
 from queryd.estimate.classes import Table
 from queryd.estimate.fitting import Margin, ipf, upper_bounds
 from queryd.estimate.sampling import Sample
-from queryd.hot.arrays import F64, I64, U32, Mask
+from queryd.hot.arrays import F64, I32, I64, U32, Mask
 
 Estimator: TypeAlias = Literal["exact", "ipf", "independence"]
 
-FITTED_MAX: Final = 32_768
+FITTED_MAX: Final = 16_384
 """Items whose joints are fitted: those with the highest upper bounds, far more than any page reaches."""
 MEASURED_MAX: Final = 1_024
+_SWEEPS_MAX: Final = 12
+"""Those that are not fitted by then are small items with cells that must become 0."""
 _SMOOTHING: Final = 0.5
 """Added to each cell of the pooled joint: one that the sample lacks is rare, not impossible."""
 
@@ -39,7 +41,7 @@ class CountEstimate:
     counts: F64
     estimator: Estimator
     upper: F64
-    place: I64
+    place: I32
     fitted: F64
     allowed: Mask
     fixed: F64
@@ -60,57 +62,72 @@ class CountEstimate:
         found[held] = self._fitted_bounds(column[held], counts[held])
         return found
 
-    def _fitted_bounds(self, columns: I64, counts: F64) -> F64:
+    def _fitted_bounds(self, columns: I32, counts: F64) -> F64:
         noise = bounds.noise_variance(self.fitted[:, columns], self.allowed, self.fixed)
         # d log(count) / d log(seed) is noise / count: how much the count leans on what no margin says.
         squared_error = self.squared_error + self.seed_error * (noise / counts) ** 2
         return bounds.relative_bounds(counts, noise, squared_error)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the items.
+
+    Attributes:
+        axes: of each margin that is known; the total is always.
+        upper: f64[items], what no count can exceed.
+        margins_at: the margins of the items ``rows`` i64[k], the total first.
+    """
+
+    axes: Sequence[tuple[int, ...]]
+    upper: F64
+    margins_at: Callable[[I64], list[Margin]]
+
+
+def known_of(table: Table, total: F64, margins: Sequence[Margin]) -> Known:
+    """From margins of all items: the targets f64[*shape, items], ``total`` f64[items]."""
+    every = [Margin((), total), *margins]
+    return Known(
+        [margin.axes for margin in margins],
+        upper_bounds(every, table.allowed),
+        lambda rows: [Margin(margin.axes, margin.target[..., rows]) for margin in every],
+    )
+
+
 def estimated(
-    table: Table,
-    total: F64,
-    margins: Sequence[Margin],
-    sample_of: Callable[[I64], Sample],
-    *,
-    fitted_max: int = FITTED_MAX,
+    table: Table, known: Known, sample_of: Callable[[I64], Sample], *, fitted_max: int = FITTED_MAX
 ) -> CountEstimate:
     """Estimate the counts of the cohort that ``table`` describes.
 
     Each item's joint begins as the sample's pooled one and is fitted to the item's margins, so that what the
-    margins leave open is as among all events.
+    margins leave open is as among all events. Items beyond ``fitted_max`` get the same share of their upper
+    bounds as the fitted ones have of theirs.
 
     Args:
-        total: all events of each item, f64[items].
-        margins: known counts over axes of the table, the targets f64[*shape, items].
         sample_of: counts the joints of given items in a sample.
     """
-    known = [Margin((), total), *margins]
-    upper = upper_bounds(known, table.allowed)
+    upper, allowed = known.upper, table.allowed
     rows = _highest(upper, fitted_max)
-    measured = rows[:MEASURED_MAX]
-    sample = sample_of(measured)
+    sample = sample_of(rows[:MEASURED_MAX])
     seed = sample.pooled.reshape(table.shape) + _SMOOTHING
-    axes = [margin.axes for margin in known]
-    fitted = ipf(seed[..., np.newaxis], [Margin(m.axes, m.target[..., rows]) for m in known])
-    fixed = bounds.effects(table.shape, axes)
-    allowed = table.allowed
+    fitted = ipf(seed[..., np.newaxis], known.margins_at(rows), sweeps_max=_SWEEPS_MAX)
+    fixed = bounds.effects(table.shape, [(), *known.axes])
     found = fitted[allowed].sum(axis=0)
     counts = upper * _ratio(float(found.sum()), float(upper[rows].sum()))
     counts[rows] = found
-    place = np.full(len(total), -1, dtype=np.int64)
-    place[rows] = np.arange(len(rows))
+    place = np.full(len(upper), -1, dtype=np.int32)
+    place[rows] = np.arange(len(rows), dtype=np.int32)
     pairs = len(table.axes) * (len(table.axes) - 1) // 2
     return CountEstimate(
         counts=counts,
-        estimator="ipf" if pairs and sum(len(each) == 2 for each in axes) == pairs else "independence",
+        estimator="ipf" if pairs and sum(len(axes) == 2 for axes in known.axes) == pairs else "independence",
         upper=upper,
         place=place,
         fitted=fitted.reshape(allowed.size, len(rows)),
         allowed=allowed,
         fixed=fixed,
-        squared_error=_measured_error(sample, seed, axes, allowed, fixed),
-        seed_error=_seed_error(seed, allowed, with_margins=bool(margins)),
+        squared_error=_measured_error(sample, seed, [(), *known.axes], allowed, fixed),
+        seed_error=_seed_error(seed, allowed, with_margins=bool(known.axes)),
     )
 
 
@@ -126,7 +143,7 @@ def _measured_error(
         Margin(each, truth.sum(axis=tuple(axis for axis in range(len(shape)) if axis not in each)))
         for each in axes
     ]
-    fitted = ipf(seed[..., np.newaxis], margins)
+    fitted = ipf(seed[..., np.newaxis], margins, sweeps_max=_SWEEPS_MAX)
     noise = bounds.noise_variance(fitted, allowed, fixed)
     return bounds.model_error(fitted[allowed].sum(axis=0), truth[allowed].sum(axis=0), noise)
 

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
 
-import numpy as np
-
 from queryd.estimate.ahead import AheadSums, Wanted
 from queryd.estimate.budget import Budget, Choice
 from queryd.estimate.classes import Axis, Table, pair, reduced
-from queryd.estimate.counts import CountEstimate, estimated
-from queryd.estimate.fitting import Margin
+from queryd.estimate.counters import Counters, Counts
+from queryd.estimate.counts import CountEstimate, Known, estimated
 from queryd.estimate.sampling import SAMPLE_CELLS, Sample, counted, spread, thinned
-from queryd.hot.arrays import F64, I64, lengthened
+from queryd.hot.arrays import I64
 from queryd.hot.cells import Cells
 from queryd.hot.cold import ColdTier
 from queryd.hot.columns import HotColumns
@@ -90,9 +88,8 @@ class CohortEstimator:
         """Estimate a count in memory from what is kept. ``total`` i64[items] are everybody's events."""
         self.estimates += 1
         table = self._table(count.cohort)
-        margins = self._margins(count, table, total.astype(np.float64))
         cells = self._hot.by_profile.sample(count.signal, count.wanted, SAMPLE_CELLS)
-        return estimated(table, total.astype(np.float64), margins, self._sampler(cells, table, len(total)))
+        return estimated(table, self._known_of(count, table, total), self._sampler(cells, table, len(total)))
 
     def choose_cold(self, count: Count, rows_spent: int) -> Choice:
         """How a count that needs the tables is answered, after ``rows_spent`` rows were read from them."""
@@ -119,7 +116,7 @@ class CohortEstimator:
             for piece in self._cold.pieces(count.signal, part, None, by_profile=True)
         ]
         sampler = self._sampler(thinned(cells, _COLD_CELLS_MAX), table, len(total))
-        return estimated(table, total.astype(np.float64), [], sampler)
+        return estimated(table, Counters(table, total, [], {}).known(), sampler)
 
     def _past(self, wanted: BucketRange) -> BucketRange:
         """The part of a range that is not in memory."""
@@ -160,29 +157,30 @@ class CohortEstimator:
             rows += self._rows(count, predicate)
         return rows <= _FOLLOW_ROWS_MAX
 
-    def _margins(self, count: Count, table: Table, total: F64) -> list[Margin]:
+    def _known_of(self, count: Count, table: Table, total: I64) -> Known:
         singles, pairs = self._known(count, table)
-        if not singles:
-            return []
-        of_axis = [
-            np.stack([self._sum(count, each, len(total)) for each in axis.classes]) for axis in table.axes
-        ]
-        if not pairs:
-            return [Margin((number,), _completed(found, total)) for number, found in enumerate(of_axis)]
-        margins = []
-        for first, second in combinations(range(len(table.axes)), 2):
-            both = [
-                [self._sum(count, pair(one, other), len(total)) for other in table.axes[second].classes]
-                for one in table.axes[first].classes
-            ]
-            target = _two_way(np.array(both), of_axis[first], of_axis[second], total)
-            margins.append(Margin((first, second), target))
-        return margins
+        sums = Counters(
+            table,
+            total,
+            [[self._sum(count, each, len(total)) for each in axis.classes] for axis in table.axes]
+            if singles
+            else [],
+            {
+                (first, second): [
+                    [self._sum(count, pair(one, other), len(total)) for other in table.axes[second].classes]
+                    for one in table.axes[first].classes
+                ]
+                for first, second in combinations(range(len(table.axes)), 2)
+                if pairs
+            },
+        )
+        return sums.known()
 
-    def _sum(self, count: Count, predicate: Predicate, items: int) -> F64:
+    def _sum(self, count: Count, predicate: Predicate, items: int) -> Counts:
         mask = self._hot.profiles.mask(predicate)
         standing = self._hot.by_profile.standing(count.signal, count.wanted, mask, predicate, count.label)
-        return lengthened(standing.counts, items)[:items].astype(np.float64)
+        standing.widen(items)
+        return standing.counts[:items]
 
 
 def _singles(axes: Sequence[Axis]) -> Iterator[Predicate]:
@@ -195,18 +193,3 @@ def _pairs(axes: Sequence[Axis]) -> Iterator[Predicate]:
         for one in first.classes:
             for other in second.classes:
                 yield pair(one, other)
-
-
-def _completed(classes: F64, total: F64) -> F64:
-    """f64[…, classes, n] and, as one more class, what remains of ``total`` f64[…, n]."""
-    rest = np.maximum(total - classes.sum(axis=-2), 0.0)
-    completed: F64 = np.concatenate([classes, rest[..., np.newaxis, :]], axis=-2)
-    return completed
-
-
-def _two_way(both: F64, first: F64, second: F64, total: F64) -> F64:
-    """f64[a + 1, b + 1, n] from counts of both f64[a, b, n], of each f64[a, n], f64[b, n], and of all."""
-    rows = _completed(both, first)
-    rest = _completed(np.maximum(second - both.sum(axis=0), 0.0), np.maximum(total - first.sum(axis=0), 0.0))
-    completed: F64 = np.concatenate([rows, rest[np.newaxis]], axis=0)
-    return completed

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from queryd.estimate import bounds
 from queryd.estimate.classes import CELLS_MAX, Table, reduced
-from queryd.estimate.counts import CountEstimate, estimated
+from queryd.estimate.counts import CountEstimate, estimated, known_of
 from queryd.estimate.fitting import Margin, independence, ipf, upper_bounds
 from queryd.estimate.sampling import Sample, counted, spread, thinned
 from queryd.hot.arrays import F64, I64
@@ -219,7 +219,8 @@ def estimate_of(
     def sample_of(rows: I64) -> Sample:
         return Sample(sample.sum(axis=1), sample[:, rows])
 
-    return table, estimated(table, joint.sum(axis=(0, 1, 2)), margins, sample_of, fitted_max=300)
+    known = known_of(table, joint.sum(axis=(0, 1, 2)), margins)
+    return table, estimated(table, known, sample_of, fitted_max=300)
 
 
 @pytest.mark.parametrize("kind", ["pairs", "singles", "nothing"])
