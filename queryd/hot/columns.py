@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from queryd.hot.arrays import I64, U32, grown
@@ -70,10 +72,12 @@ class HotColumns:
         """Dense index of a stored signal code, None when the schema no longer has it."""
         return self._signal_of_code.get(code)
 
-    def drop_item_partition(self, partition: int) -> None:
-        """Forget every count of a partition whose rows were replaced."""
-        owned = self.item_maps.pop(partition, OrdinalMap()).mapped()
-        self.profile_maps.pop(partition, None)
+    def drop_item_partitions(self, partitions: Sequence[int]) -> None:
+        """Forget every count of partitions whose rows were replaced; all at once, since each pass costs."""
+        maps = [self.item_maps.pop(partition, OrdinalMap()) for partition in partitions]
+        owned: U32 = np.concatenate([each.mapped() for each in maps])
+        for partition in partitions:
+            self.profile_maps.pop(partition, None)
         mask = np.zeros(len(self.items), dtype=np.bool_)
         mask[owned] = True
         self.everybody.drop_items(mask)

@@ -321,6 +321,8 @@ class CountCube:
     def drop_items(self, dropped: Mask) -> None:
         """Forget every cell of the marked items (bool[items]): their partition is about to be read anew."""
         dropped = lengthened(dropped, self.items)
+        if dropped[: self.items].all():  # the usual case, that all partitions changed hands, costs nothing
+            self._signals.clear()
         for store in self._signals.values():
             store.cells.drop_items(dropped)
             store.log.clear()

@@ -131,27 +131,32 @@ class Loader:
             if section.partition not in replaced:
                 self._apply(section)
                 yield section.name
-        for partition in replaced:
-            yield from self.read_anew(partition)
+        if replaced:
+            yield from self.read_anew(replaced)
         for _ in range(_TIDY_STEPS):
             if not self._tidied():
                 break
             yield "merging hours"
 
-    def read_anew(self, partition: int) -> Iterator[str]:
-        """Drop what is known of a partition and read its tables; until that is done, replies say so."""
-        self.reading_anew.add(partition)
-        self._hot.drop_item_partition(partition)
-        self._cold.drop_partition(partition)
-        if self._users is not None:
-            self._users.drop(partition)
+    def read_anew(self, partitions: Sequence[int]) -> Iterator[str]:
+        """Drop what is known of partitions and read their tables; until that is done, replies say so."""
+        self.reading_anew.update(partitions)
+        self._hot.drop_item_partitions(partitions)
+        for partition in partitions:
+            self._cold.drop_partition(partition)
+            if self._users is not None:
+                self._users.drop(partition)
+        for partition in partitions:
+            yield from self._scan_partition(partition)
+            self.reading_anew.discard(partition)
+
+    def _scan_partition(self, partition: int) -> Iterator[str]:
         yield from self._scan_items(partition)
         yield from self._scan_user_ordinals(partition)
         if self._segments is not None:
             self._segments.drop(partition)
             yield from self._segments.scan(partition)
         yield from self.scan_item_partition(partition)
-        self.reading_anew.discard(partition)
 
     def _tidied(self) -> bool:
         """One step of merging what is over; False when there is nothing to do."""
