@@ -174,6 +174,8 @@ class SignalCells:
         """Merge the hours of a span that are over; while it grows, rarely enough that a cell moves thrice."""
         end = min(first + SPAN_HOURS, now)
         buckets = {hour: self.hours[hour] for hour in range(first, end) if hour in self.hours}
+        if not buckets:  # dropped or expired since the span was chosen
+            return
         span = self.spans.get(first)
         share = _GROWTH if end == now else _LATE_SHARE
         if span is not None and sum(map(len, buckets.values())) * share < len(span):
