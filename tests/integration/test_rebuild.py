@@ -130,6 +130,24 @@ def test_a_wrecked_view_is_right_again_while_events_come_in(site: Site, view: st
     assert not list((site.data / "workers" / NAME / "rebuild").glob("*"))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_what_decides_stamps_is_rebuilt_and_later_stamps_are_right(site: Site) -> None:
+    """Events that come in between are stamped by what the wrecked rows say: then cohorts are rebuilt, too."""
+    _fill(site, 1_500)
+    _wreck(site, "segments")
+    assert {result.view for result in _verify(site).views if result.differing} == {"segments"}
+    _start(site)
+    assert sum(each.vanished for each in _rebuild(site, "segments")) > 0
+    traffic = Traffic(site.broker.bootstrap, _load(1_500, seed=6), 1_000.0)
+    traffic.start()
+    traffic.finish()
+    time.sleep(1.0)
+    site.stop(NAME)
+    assert _verify(site).is_equal
+    _assert_changelog_equals_disk(site)
+
+
 @contextmanager
 def _asking(site: Site) -> Iterator[list[str]]:
     """Ask queryd all the time; yields what went wrong."""
