@@ -43,10 +43,12 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=100
 group.min.session.timeout.ms=500
 auto.create.topics.enable=false
+transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 broker.session.timeout.ms=1500
 broker.heartbeat.interval.ms=250
 """
-# The last two: a killed broker may register again only when its former session has ended, 9 s by default.
+# By default transactions past their time-out are looked for every ten seconds. The last two: a killed broker
+# may register again only when its former session has ended, 9 s by default.
 
 
 def why_not() -> str | None:

@@ -28,9 +28,10 @@ public final class WordCount {
         settings.put(StreamsConfig.DEFAULT_KEY_SERDE_CLASS_CONFIG, Serdes.String().getClass());
         settings.put(StreamsConfig.DEFAULT_VALUE_SERDE_CLASS_CONFIG, Serdes.String().getClass());
         settings.put("auto.offset.reset", "earliest");
-        // One that was killed is missed soon.
-        settings.put("session.timeout.ms", 6000);
+        // One that was killed is missed soon, and its transaction with it.
+        settings.put("session.timeout.ms", 3000);
         settings.put("heartbeat.interval.ms", 500);
+        settings.put("transaction.timeout.ms", 4000);
 
         StreamsBuilder builder = new StreamsBuilder();
         builder.<String, String>stream(arguments[1])
