@@ -12,7 +12,11 @@ import pytest
 
 from queryd.engine import Engine
 from queryd.errors import QueryError
+from queryd.language.parse import parse_query
+from queryd.plan.planner import make_plan
 from queryd.ranking.sort_modes import SEARCH_MODES, SORT_MODES
+from queryd.reply import Ledger
+from schemas.durations import WINDOWS
 from tests.engine_site import HOUR_MS, NOW_MS, Site, as_json, ids, scores, small_schema
 from tests.oracle import Event
 from tests.oracle.relative import relative_scores
@@ -255,27 +259,22 @@ EXPECTED: dict[str, Callable[[Recount], Scores]] = {
 UNCOUNTED = ("new", "old")
 
 
-@pytest.fixture(scope="module")
-def expected_of(site: Site) -> Callable[[str, bool, int], Scores]:
-    return lambda mode, cohort, at_ms: EXPECTED[mode](Recount(site, cohort, at_ms))
-
-
 @pytest.mark.parametrize("at_ms", [NOW_MS, PAST_MS], ids=["now", "as of"])
-@pytest.mark.parametrize("cohort", [False, True], ids=["everybody", "cohort"])
-async def test_every_mode_orders_and_scores_as_a_recount(
-    site: Site, expected_of: Callable[[str, bool, int], Scores], cohort: bool, at_ms: int
-) -> None:
+async def test_every_mode_orders_and_scores_as_a_recount(site: Site, at_ms: int) -> None:
+    time = f" AS OF {at_ms}" if at_ms != NOW_MS else ""
     async with running(site) as engine:
-        for mode in EXPECTED:
-            scope = " COHORT locale:US" if cohort and mode not in UNCOUNTED else ""
-            time = f" AS OF {at_ms}" if at_ms != NOW_MS else ""
-            reply = await engine.query(f"RETRIEVE items SORT BY {mode}{scope}{time} LIMIT 100")
-            expected = expected_of(mode, cohort, at_ms)
-            near = FROM_BUCKETS if mode == "creator_popularity" and (scope or time) else 1e-9
-            assert scores(reply) == pytest.approx(expected, rel=near, abs=1e-9), mode
-            if near == 1e-9:
-                assert ids(reply) == sorted(expected, key=lambda item: (-scores(reply)[item], item)), mode
-            assert reply.total_estimate == len(expected), mode
+        for scope in ("", " COHORT locale:US"):
+            recount = Recount(site, bool(scope), at_ms)
+            for mode, recounted in EXPECTED.items():
+                if scope and mode in UNCOUNTED:
+                    continue
+                reply = await engine.query(f"RETRIEVE items SORT BY {mode}{scope}{time} LIMIT 100")
+                expected = recounted(recount)
+                near = FROM_BUCKETS if mode == "creator_popularity" and (scope or time) else 1e-9
+                assert scores(reply) == pytest.approx(expected, rel=near, abs=1e-9), mode
+                if near == 1e-9:
+                    assert ids(reply) == sorted(expected, key=lambda id_: (-scores(reply)[id_], id_)), mode
+                assert reply.total_estimate == len(expected), mode
 
 
 def test_the_modes_of_the_test_are_those_that_there_are() -> None:
@@ -376,17 +375,16 @@ async def test_explain_shows_the_order_and_what_a_score_is_made_of(site: Site) -
         ("SORT BY hidden_gem", "did you mean 'hidden_gems'"),
     ],
 )
-async def test_what_has_no_meaning_is_refused(site: Site, query: str, message: str) -> None:
-    async with running(site) as engine:
-        with pytest.raises(QueryError, match=message):
-            await engine.query(f"RETRIEVE items {query}")
+def test_what_has_no_meaning_is_refused(query: str, message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        make_plan(parse_query(f"RETRIEVE items {query}"), small_schema())
 
 
-async def test_a_mode_without_a_signal_names_the_role_that_is_missing(tmp_path: Path) -> None:
-    async with running(Site(tmp_path, small_schema(roles={"commented": None}))) as engine:
-        for mode in ("discussed", "most_commented"):
-            with pytest.raises(QueryError, match=r"roles: \{commented: NAME\} in the schema"):
-                await engine.query(f"RETRIEVE items SORT BY {mode}")
+def test_a_mode_without_a_signal_names_the_role_that_is_missing() -> None:
+    schema = small_schema(roles={"commented": None})
+    for mode in ("discussed", "most_commented"):
+        with pytest.raises(QueryError, match=r"roles: \{commented: NAME\} in the schema"):
+            make_plan(parse_query(f"RETRIEVE items SORT BY {mode}"), schema)
 
 
 async def test_a_site_without_a_past_compares_items_with_one_another_and_says_so(tmp_path: Path) -> None:
@@ -404,3 +402,38 @@ async def test_a_site_without_a_past_compares_items_with_one_another_and_says_so
     assert scores(reply) == pytest.approx({item: each.score for item, each in expected.items()})
     assert "0 complete earlier windows" in reply.warnings[0]
     assert nothing.results == []
+
+
+LEDGERS = (("item", name_of(0)), ("item", name_of(5)), ("creator", "creator_1"))
+
+
+async def test_a_ledger_of_a_cohort_has_all_that_one_of_everybody_has(site: Site) -> None:
+    async with running(site) as engine:
+        for at_ms in (NOW_MS, PAST_MS):
+            for kind, id_ in LEDGERS:
+                ledger = await engine.ledger(kind, id_, "view", at=at_ms, cohort="locale:US")
+                assert isinstance(ledger, Ledger)
+                check_ledger(ledger, Recount(site, True, at_ms))
+
+
+def check_ledger(ledger: Ledger, recount: Recount) -> None:
+    """Counts, sums, users, rates and decay of views by a plain recount; decay to the hour."""
+    items = {item for item, creator in CREATORS.items() if ledger.id in (item, creator)}
+    events = [event for event in recount.events if event.item in items and event.kind == "view"]
+    ever = [event for event in events if recount.inside(event, "all_time")]
+    weight = sum(event.weight for event in ever) / 1e6
+    assert (ledger.all_time.count, ledger.all_time.sum) == (len(ever), weight)
+    assert ledger.all_time.users == len({event.user for event in ever})
+    for window, found in ledger.windows.items():
+        now = [event for event in events if recount.inside(event, window)]
+        before = [event for event in events if recount.inside(event, window, 1)]
+        total, seconds = sum(event.weight for event in now) / 1e6, WINDOWS[window].duration_ms / 1000
+        assert (found.count, found.sum, found.users) == (len(now), total, len({each.user for each in now}))
+        assert found.mean == (pytest.approx(total / len(now)) if now else None)
+        assert found.velocity == pytest.approx(len(now) / seconds)
+        assert found.acceleration == pytest.approx((len(now) - len(before)) / seconds)
+    for name, half_life_ms in (("24h", DAY_MS), ("7d", 7 * DAY_MS)):
+        faded = [
+            event.weight / 1e6 * 2 ** (-max(0, recount.at_ms - event.ts_ms) / half_life_ms) for event in ever
+        ]
+        assert ledger.decay[name] == pytest.approx(math.fsum(faded), rel=2 ** (HOUR_MS / half_life_ms) - 1)
