@@ -34,7 +34,7 @@ class CountEstimate:
         estimator: ``ipf`` when every two-way margin was fitted, ``independence`` when fewer were known.
         upper: f64[items], what the counts cannot exceed.
         place: i32[items], the column of an item in ``fitted`` f64[cells, k], −1 for one that was not fitted.
-        squared_error: of the model, relative, measured on the sample.
+        error: of the model, measured on the sample.
         seed_error: Σ 1/count over the cells of the joint that the fit began with.
     """
 
@@ -45,7 +45,7 @@ class CountEstimate:
     fitted: F64
     allowed: Mask
     fixed: F64
-    squared_error: float
+    error: bounds.ModelError
     seed_error: float
 
     def relative_bounds(self, items: U32) -> F64:
@@ -65,8 +65,8 @@ class CountEstimate:
     def _fitted_bounds(self, columns: I32, counts: F64) -> F64:
         noise = bounds.noise_variance(self.fitted[:, columns], self.allowed, self.fixed)
         # d log(count) / d log(seed) is noise / count: how much the count leans on what no margin says.
-        squared_error = self.squared_error + self.seed_error * (noise / counts) ** 2
-        return bounds.relative_bounds(counts, noise, squared_error)
+        squared_error = self.error.squared + self.seed_error * (noise / counts) ** 2
+        return bounds.relative_bounds(counts, noise, squared_error, self.error.spreads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +126,19 @@ def estimated(
         fitted=fitted.reshape(allowed.size, len(rows)),
         allowed=allowed,
         fixed=fixed,
-        squared_error=_measured_error(sample, seed, [(), *known.axes], allowed, fixed),
+        error=_measured_error(sample, seed, [(), *known.axes], allowed, fixed),
         seed_error=_seed_error(seed, allowed, with_margins=bool(known.axes)),
     )
 
 
 def _measured_error(
     sample: Sample, seed: F64, axes: Sequence[tuple[int, ...]], allowed: Mask, fixed: F64
-) -> float:
+) -> bounds.ModelError:
     """The model's error on the sample: each item fitted to its margins there, beside its true joint."""
     shape = allowed.shape
     truth = sample.joint.reshape(*shape, -1)
     if not truth.any():
-        return 1.0
+        return bounds.ModelError(1.0, bounds.SPREADS)
     margins = [
         Margin(each, truth.sum(axis=tuple(axis for axis in range(len(shape)) if axis not in each)))
         for each in axes

@@ -238,9 +238,11 @@ class CountCube:
         return within if within <= enough else store.cells.matching(wanted, chosen)
 
     def standing_range(self, signal: int, minutes: bool, key: object, label: str) -> BucketRange | None:
-        """The range of a sum that is kept, None when there is none."""
-        standing = self._standing.get((signal, label, int(minutes), key))
-        return None if standing is None else standing.range
+        """The range of a sum that is kept and can be followed, None when there is none."""
+        standing, store = self._standing.get((signal, label, int(minutes), key)), self._signals.get(signal)
+        if standing is None or store is None or not self._can_follow(standing, store, standing.range):
+            return None
+        return standing.range
 
     def frozen(self, wanted: BucketRange, parts: Sequence[Cells]) -> StandingSum:
         """Sums of cells that were read for the reply at hand alone."""

@@ -227,6 +227,22 @@ async def test_sums_that_nobody_can_follow_are_given_up(site: Site) -> None:
         assert (engine.ahead.waiting, engine.ahead.made, engine.ahead.given_up) == (0, 0, 7)
 
 
+async def test_a_partition_with_a_new_owner_has_its_sums_made_anew(tmp_path: Path) -> None:
+    site = made(tmp_path)
+    async with running(site, cohort_rows_max=50) as engine:
+        await engine.query(query(COHORT))
+        for _ in engine.ahead.work():
+            pass
+        assert (await engine.query(query(RELATED))).estimator == "ipf"
+        site.take_over(0)
+        await engine.feeder.step()
+        lost = await engine.query(query(COHORT))
+        assert lost.estimator == "independence"
+        for _ in engine.ahead.work():
+            pass
+        assert (await engine.query(query(COHORT))).estimator == "independence"  # not before it is asked again
+
+
 async def test_all_time_is_estimated_and_nothing_is_made_for_it(site: Site) -> None:
     async with running(site, cohort_rows_max=1) as engine:
         reply = await engine.query(query(COHORT, "WINDOW all_time"))
