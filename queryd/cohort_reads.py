@@ -34,6 +34,7 @@ from schemas.predicate_match import as_text
 _SIZES_MAX: Final = 64
 _SEGMENT_LIFE_S: Final = 1.0
 _NAMES_COMPARED_MAX: Final = 1_000
+_NEAR_MAX: Final = 5
 _SENSE_MAX: Final = 1_024
 
 
@@ -89,6 +90,8 @@ class CohortReads:
     async def refuse_small(self, *predicates: Predicate) -> None:
         """Nothing is told of a cohort with fewer users than the schema allows.
 
+        That nobody can be in one that contradicts itself is told: it follows from the question alone.
+
         Raises:
             CohortTooSmall: one of them has.
         """
@@ -96,8 +99,9 @@ class CohortReads:
         if not users_min:
             return
         for predicate in predicates:
-            if await self.size(predicate) < users_min:
-                raise CohortTooSmall(shown(to_text(predicate)), users_min)
+            if await self.size(predicate) < users_min and not self._contradicts_itself(predicate):
+                hints = list(self._unheard_of(predicate))
+                raise CohortTooSmall(shown(to_text(predicate)), users_min, hints)
 
     def warnings(self, predicate: Predicate) -> list[str]:
         """Why a cohort that can be asked for may not be the one that was meant."""
@@ -106,7 +110,7 @@ class CohortReads:
                 f"the cohort {shown(to_text(predicate))} contradicts itself: nobody can be in it, "
                 "and every count of it is 0"
             ]
-        found = list(dict.fromkeys(self._unheard_of(predicate)))
+        found = list(self._unheard_of(predicate))
         if not found and not self._hot.profiles.mask(predicate).any():
             found.append("nobody who sent a signal has ever been in this cohort")
         return found
@@ -122,35 +126,57 @@ class CohortReads:
         return known
 
     def _unheard_of(self, predicate: Predicate) -> Iterator[str]:
-        """Values that no user has had in a dimension that does not list its values: typing errors, mostly."""
-        for leaf in _comparisons(predicate):
-            if leaf.op not in ("=", "!=", "IN") or self._schema.dimensions[leaf.field].buckets:
-                continue
-            values = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
-            for value in (as_text(value) for value in values if value is not None):
-                if not self._hot.profiles.knows(leaf.field, value):
-                    yield from self._unheard(leaf.field, value)
+        """Values that no user has had in a dimension that does not list its values: typing errors, mostly.
 
-    def _unheard(self, dimension: str, value: str) -> Iterator[str]:
+        Where small cohorts are private, nobody and a few are the same: neither is told from the other, and no
+        value is named that only a few have.
+        """
+        users_min = self._schema.limits.min_cohort_size
+        for dimension, value in dict.fromkeys(_named_values(predicate, self._schema)):
+            if users_min:
+                if self._users_with(dimension, value) < users_min:
+                    hint = self._meant(dimension, value, users_min)
+                    yield f"fewer than {users_min:,} users have {dimension} {shown(value)}{hint}"
+            elif not self._is_known(dimension, value):
+                who = "no user" if self._population.loaded else "nobody who sent a signal"
+                yield f"{who} has had {dimension} {shown(value)}{self._meant(dimension, value, 0)}"
+
+    def _is_known(self, dimension: str, value: str) -> bool:
+        return self._hot.profiles.knows(dimension, value) or self._population.knows(dimension, value)
+
+    def _users_with(self, dimension: str, value: str) -> int:
+        return self._population.count(Comparison(dimension, "=", value))
+
+    def _meant(self, dimension: str, value: str, users_min: int) -> str:
         known = dict.fromkeys([*self._hot.profiles.values(dimension), *self._population.values(dimension)])
-        if value in known:
-            return
-        near = nearest_value(value, list(known))
-        hint = "" if near is None else f"; did you mean {shown(near)}?"
-        who = "no user" if self._population.loaded else "nobody who sent a signal"
-        yield f"{who} has had {dimension} {shown(value)}{hint}"
+        known.pop(value, None)
+        for near in near_values(value, list(known)):
+            if not users_min or self._users_with(dimension, near) >= users_min:
+                return f"; did you mean {shown(near)}?"
+        return ""
 
 
-def nearest_value(value: str, known: Sequence[str]) -> str | None:
-    """The known value that ``value`` was probably meant to be, whatever its case; None if none is close."""
+def near_values(value: str, known: Sequence[str]) -> list[str]:
+    """The known values that ``value`` was probably meant to be, whatever its case, the nearest first."""
     folded: dict[str, str] = {}
     for each in known:
         folded.setdefault(each.casefold(), each)
     wanted = value.casefold()
-    if wanted in folded or len(folded) > _NAMES_COMPARED_MAX:
-        return folded.get(wanted)
-    close = get_close_matches(wanted, list(folded), n=1, cutoff=0.5)
-    return folded[close[0]] if close else None
+    if wanted in folded:
+        return [folded[wanted]]
+    if len(folded) > _NAMES_COMPARED_MAX:
+        return []
+    close = get_close_matches(wanted, list(folded), n=_NEAR_MAX, cutoff=0.5)
+    return [folded[name] for name in close]
+
+
+def _named_values(predicate: Predicate, schema: Schema) -> Iterator[tuple[str, str]]:
+    """Dimension and value, as text, of each comparison with a dimension that does not list its values."""
+    for leaf in _comparisons(predicate):
+        if leaf.op not in ("=", "!=", "IN") or schema.dimensions[leaf.field].buckets:
+            continue
+        values = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
+        yield from ((leaf.field, as_text(value)) for value in values if value is not None)
 
 
 def _comparisons(predicate: Predicate) -> Iterator[Comparison]:

@@ -97,11 +97,12 @@ class CohortTooSmall(QueryFailed):
     kind = "cohort-too-small"
     limit = "min_cohort_size"
 
-    def __init__(self, cohort: str, users_min: int) -> None:
-        super().__init__(
+    def __init__(self, cohort: str, users_min: int, hints: Sequence[str] = ()) -> None:
+        refusal = (
             f"the cohort {cohort} has fewer than {users_min:,} users (min_cohort_size), "
             "so that nothing is told of it; ask for a wider one"
         )
+        super().__init__("; ".join([refusal, *hints]))
 
 
 class PositionTimeout(QueryFailed):

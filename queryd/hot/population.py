@@ -74,6 +74,10 @@ class Population:
         """Values of a dimension that records of users give it, now or earlier; none before ``load``."""
         return self._profiles.values(dimension)
 
+    def knows(self, dimension: str, value: str) -> bool:
+        """Whether a record gives or gave it this value."""
+        return self._profiles.knows(dimension, value)
+
     async def load(self) -> None:
         """Read the records once, in slices."""
         async with self._loading:
