@@ -186,6 +186,8 @@ class SignalCells:
             taken[hour] = list(bucket.runs)
             yield
         runs = [(run, hour) for hour, runs in taken.items() for run in runs]
+        if not runs:  # all items of these hours were dropped
+            return
         if span is not None:
             runs.append((span, first))
         merged = yield from merging([run for run, _ in runs], SLICE_CELLS, [hour for _, hour in runs])

@@ -305,6 +305,18 @@ def test_a_merge_that_is_overtaken_is_begun_anew(change: str) -> None:
             pass
 
 
+def test_hours_without_cells_are_left_alone() -> None:
+    cube = CountCube()
+    add(cube, Fact(0, 0, BEGIN_MS - 12 * HOUR_MS, 1, by_minute=False))
+    cube.expire(BEGIN_MS, 32 * 24)
+    cube.drop_items(np.array([True]))
+    for _ in cube.tidy():
+        pass
+    assert cube.cells == 0
+    assert cube.sample(0, bucket_range("24h", BEGIN_MS), 10) == []
+    assert cube.hours_held(1) == (0, -1)
+
+
 def test_the_rows_of_a_sum_are_counted_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "_TAIL_CELLS_MAX", 100)
     cube, wanted = CountCube(), bucket_range("24h", BEGIN_MS)
