@@ -94,7 +94,7 @@ class Day:
                 plain = Cells(cells.item, None, cells.count, cells.sum)
                 everybody.add(self.site.view, plain, minute=None, hour=hour - back, loading=True)
             if self.with_segments:
-                self.people.pass_hour()
+                self.people.pass_hours()
         self.site.settle(self.now_ms)
 
     def drawn(self, count: int) -> tuple[np.ndarray, np.ndarray]:

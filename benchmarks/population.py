@@ -74,11 +74,11 @@ class Population:
         """Items of ``count`` events."""
         return self._item_order[np.searchsorted(self._item_edges, self.rng.random(count))]
 
-    def pass_hour(self) -> None:
+    def pass_hours(self, hours: int = 1) -> None:
         """Some users enter and leave segments."""
         for number in range(len(SEGMENTS)):
-            moved = np.flatnonzero(self.rng.random(self.users) < _MOVES_A_DAY / 24)
-            self._settle(number, moved)
+            moves = self.rng.binomial(self.users, _MOVES_A_DAY * hours / 24)
+            self._settle(number, self.rng.integers(0, self.users, moves))
 
     def dimension_keys(self) -> U32:
         """The same number for users with the same values of all dimensions, u32[users], from 0."""

@@ -85,7 +85,7 @@ def drawn(people: Population, events: int) -> Events:
         items.append(people.draw_items(len(who)))
         users.append(keys[who])
         segments.append(people.segments[who])
-        people.pass_hour()
+        people.pass_hours()
     dimensions, held = np.concatenate(users), np.concatenate(segments)
     both, joint = np.unique(dimensions.astype(np.int64) << len(SEGMENTS) | held, return_inverse=True)
     order = np.random.default_rng(1).permutation(len(both)).astype(np.uint32)  # numbers come as users do
@@ -110,8 +110,7 @@ def growth(people: Population, events: int, days: int) -> list[dict[str, object]
     for step in range(days * HOURS // STEP_HOURS):
         who = np.unique(people.draw_users(events * STEP_HOURS // HOURS))
         seen = np.union1d(seen, keys[who].astype(np.int64) << len(SEGMENTS) | people.segments[who])
-        for _ in range(STEP_HOURS):
-            people.pass_hour()
+        people.pass_hours(STEP_HOURS)
         day, left = divmod((step + 1) * STEP_HOURS, HOURS)
         if not left and (day in (1, 2, 4) or day == days):
             alone = len(np.unique(seen >> len(SEGMENTS)))
