@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,6 +26,7 @@ from materializers.rows.fixed import Column, FixedRow
 from schemas.keys import row_key, row_keys
 from schemas.segment_plan import Term
 
+I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
 TABLE: Final = "segments"
@@ -38,8 +39,8 @@ VERSION: Final = 1
 NEVER_MS: Final = -(1 << 62)
 """The time of an event that has not been."""
 
-_HEAD: Final = struct.Struct("<BqB")
-_PART: Final = struct.Struct("<IqqH")
+_HEAD: Final = np.dtype([("version", "u1"), ("newest_ms", "<i8"), ("terms", "u1")])
+_PART: Final = np.dtype([("code", "<u4"), ("count", "<i8"), ("sum", "<i8"), ("kept", "<u2")])
 _TIME: Final = np.dtype("<i8")
 _SECTION_HEAD: Final = struct.Struct("<BI")
 _VERSION_BYTE: Final = bytes((VERSION,))
@@ -85,34 +86,26 @@ def segment_item_key(item: int) -> bytes:
 
 
 def decode_segment_counts(row: bytes) -> SegmentCounts:
-    """Raises:
-    RowFormatError: damaged, or of another version.
+    """One row with all that it says, whatever the schema.
+
+    Raises:
+        RowFormatError: damaged, or of another version.
     """
     check_version(TABLE, row[0] if row else -1, VERSION)
     try:
-        _, newest_ms, count = _HEAD.unpack_from(row)
-        terms, at = {}, _HEAD.size
-        for _ in range(count):
-            code, events, total, kept = _PART.unpack_from(row, at)
-            at += _PART.size
-            times = np.frombuffer(row, _TIME, kept, at).tolist()
-            at += kept * _TIME.itemsize
-            terms[code] = TermCount(events, total, tuple(times))
-    except (struct.error, ValueError) as error:
+        [head] = np.frombuffer(row, _HEAD, 1)
+        terms, at = {}, _HEAD.itemsize
+        for _ in range(head["terms"]):
+            [part] = np.frombuffer(row, _PART, 1, at)
+            at += _PART.itemsize
+            times = np.frombuffer(row, _TIME, int(part["kept"]), at).tolist()
+            at += len(times) * _TIME.itemsize
+            terms[int(part["code"])] = TermCount(int(part["count"]), int(part["sum"]), tuple(times))
+    except ValueError as error:
         raise RowFormatError(TABLE, f"a row of {len(row)} bytes ({error})") from error
     if at != len(row):
         raise RowFormatError(TABLE, f"a row of {len(row)} bytes, {at} are used")
-    return SegmentCounts(newest_ms, terms)
-
-
-def encode_segment_counts(counts: SegmentCounts) -> bytes:
-    """One row's value; terms without an event are left out."""
-    terms = {code: term for code, term in sorted(counts.terms.items()) if term.events}
-    parts = [_HEAD.pack(VERSION, counts.newest_ms, len(terms))]
-    for code, term in terms.items():
-        parts.append(_PART.pack(code, term.events, term.sum, len(term.times)))
-        parts.append(np.array(term.times, dtype=_TIME).tobytes())
-    return b"".join(parts)
+    return SegmentCounts(int(head["newest_ms"]), terms)
 
 
 def encode_segment_item(item: SegmentItem) -> bytes:
@@ -156,23 +149,39 @@ class SegmentRow(FixedRow):
         return {"newest_ms": NEVER_MS, **times}
 
     def encode(self, columns: Mapping[str, Column], tails: Sequence[bytes] | None = None) -> list[bytes]:
-        """Rows of equally long columns."""
-        newest = columns["newest_ms"].tolist()
-        held = [0] * len(newest)
-        parts: list[list[bytes]] = [[] for _ in newest]
+        """Rows of equally long columns, built term by term in one buffer."""
+        newest = columns["newest_ms"]
+        kept = {
+            place: np.minimum(columns[f"count_{place}"].astype(np.int64), self._terms[place].kept)
+            for place in self._by_code
+        }
+        held = {place: columns[f"count_{place}"] != 0 for place in self._by_code}
+        lengths = np.full(len(newest), _HEAD.itemsize, dtype=np.int64)
         for place in self._by_code:
-            term = self._terms[place]
-            counts = columns[f"count_{place}"].tolist()
-            sums = columns[f"sum_{place}"].tolist()
-            times = np.ascontiguousarray(columns[f"times_{place}"], dtype=_TIME) if term.kept else None
-            for row in np.flatnonzero(columns[f"count_{place}"]).tolist():
-                kept = 0 if times is None else min(counts[row], term.kept)
-                held[row] += 1
-                parts[row].append(_PART.pack(term.code, counts[row], sums[row], kept))
-                if times is not None:
-                    parts[row].append(times[row, :kept].tobytes())
-        heads = [_HEAD.pack(VERSION, at, count) for at, count in zip(newest, held, strict=True)]
-        return [b"".join([head, *each]) for head, each in zip(heads, parts, strict=True)]
+            lengths += np.where(held[place], _PART.itemsize + _TIME.itemsize * kept[place], 0)
+        ends = np.cumsum(lengths)
+        blob = np.zeros(int(lengths.sum()), dtype=np.uint8)
+        heads = np.zeros(len(newest), dtype=_HEAD)
+        heads["version"], heads["newest_ms"] = VERSION, newest
+        heads["terms"] = sum(each.astype(np.uint8) for each in held.values()) if held else 0
+        at = ends - lengths
+        _put(blob, at, heads)
+        at = at + _HEAD.itemsize
+        for place in self._by_code:
+            rows = np.flatnonzero(held[place])
+            part = np.zeros(len(rows), dtype=_PART)
+            part["code"], part["kept"] = self._terms[place].code, kept[place][rows]
+            part["count"] = columns[f"count_{place}"][rows]
+            part["sum"] = columns[f"sum_{place}"][rows]
+            _put(blob, at[rows], part)
+            at[rows] += _PART.itemsize
+            if self._terms[place].kept:
+                row, nth = np.nonzero(np.arange(self._terms[place].kept) < kept[place][rows][:, None])
+                times = columns[f"times_{place}"][rows[row], nth].astype(_TIME)
+                _put(blob, at[rows[row]] + _TIME.itemsize * nth, times)
+                at[rows] += _TIME.itemsize * kept[place][rows]
+        whole = blob.tobytes()
+        return [whole[start:end] for start, end in pairwise([0, *ends.tolist()])]
 
     def decode(self, rows: Sequence[bytes]) -> npt.NDArray[np.void]:
         """A structured array with the layout's fields, one element for each row.
@@ -183,20 +192,61 @@ class SegmentRow(FixedRow):
         table = np.zeros(len(rows), dtype=self.dtype)
         for name, value in self.defaults.items():
             table[name] = value
-        place_of = {term.code: place for place, term in enumerate(self._terms)}
-        for at, row in enumerate(rows):
-            counts = decode_segment_counts(row)
-            table["newest_ms"][at] = counts.newest_ms
-            for code, term in counts.terms.items():
-                place = place_of.get(code)
-                if place is None:
-                    continue
-                table[f"count_{place}"][at] = term.events
-                table[f"sum_{place}"][at] = term.sum
-                kept = term.times[: self._terms[place].kept]
-                if kept:
-                    table[f"times_{place}"][at, : len(kept)] = kept
+        if not len(rows):
+            return table
+        blob = np.frombuffer(b"".join(rows), dtype=np.uint8)
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        ends = np.cumsum(lengths)
+        if lengths.min() < _HEAD.itemsize:
+            raise RowFormatError(TABLE, f"a row of {lengths.min()} bytes")
+        heads = _taken(blob, ends - lengths, _HEAD)
+        for version in np.unique(heads["version"]).tolist():
+            check_version(TABLE, version, VERSION)
+        table["newest_ms"] = heads["newest_ms"]
+        row, part, times_at = _parts(blob, ends - lengths + _HEAD.itemsize, ends, heads["terms"])
+        for place, term in enumerate(self._terms):
+            found = np.flatnonzero(part["code"] == term.code)
+            table[f"count_{place}"][row[found]] = part["count"][found]
+            table[f"sum_{place}"][row[found]] = part["sum"][found]
+            if term.kept:
+                each, nth = np.nonzero(np.arange(term.kept) < part["kept"][found][:, None])
+                stored = _taken(blob, times_at[found][each] + _TIME.itemsize * nth, _TIME)
+                table[f"times_{place}"][row[found][each], nth] = stored
         return table
+
+
+def _parts(
+    blob: npt.NDArray[np.uint8], at: I64, ends: I64, terms: npt.NDArray[np.uint8]
+) -> tuple[I64, npt.NDArray[np.void], I64]:
+    """Of every part of every row: the row, the part's head, and where its timestamps begin."""
+    at, left = at.copy(), terms.astype(np.int64)
+    found: list[tuple[I64, npt.NDArray[np.void], I64]] = []
+    while len(rows := np.flatnonzero(left)):
+        if (at[rows] + _PART.itemsize > ends[rows]).any():
+            raise RowFormatError(TABLE, "a row that ends in the middle")
+        part = _taken(blob, at[rows], _PART)
+        at[rows] += _PART.itemsize
+        found.append((rows, part, at[rows]))
+        at[rows] += _TIME.itemsize * part["kept"].astype(np.int64)
+        left[rows] -= 1
+    if (at != ends).any():
+        raise RowFormatError(TABLE, "a row with bytes too few or too many")
+    if not found:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=_PART), np.empty(0, dtype=np.int64)
+    rows, part, times_at = (np.concatenate(column) for column in zip(*found, strict=True))
+    return rows, part, times_at
+
+
+def _taken(blob: npt.NDArray[np.uint8], at: I64, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Values of a packed type at byte positions i64[n]."""
+    values: npt.NDArray[Any] = blob[at[:, None] + np.arange(dtype.itemsize)].view(dtype).reshape(len(at))
+    return values
+
+
+def _put(blob: npt.NDArray[np.uint8], at: I64, values: npt.NDArray[Any]) -> None:
+    """Write values of a packed type at byte positions i64[n]."""
+    width = values.dtype.itemsize
+    blob[at[:, None] + np.arange(width)] = values.view(np.uint8).reshape(len(values), width)
 
 
 def encode_changes(users: U64, rows: Sequence[bytes]) -> bytes:

@@ -131,6 +131,11 @@ class _Counts:
 
     def __init__(self, plan: SegmentPlan, context: PartitionContext, memory_bytes_max: int) -> None:
         self._plan = plan
+        windowed = [atom for atom in plan.atoms if isinstance(atom, AtLeast) and atom.window_ms != FOREVER]
+        self._wanted = [
+            sorted({atom.events for atom in windowed if atom.term == place})
+            for place in range(len(plan.terms))
+        ]
         row = SegmentRow(plan.terms)
         users = context.users
         self.table = ColumnTable(
@@ -163,56 +168,58 @@ class _Counts:
 
     def _fold_busy(self, part: _Part) -> list[Flags]:
         """Count events of users of whom something is counted; the truth of each atom before each event."""
-        table = self.table
+        newest_ms = self.table["newest_ms"]
+        stored_ms = newest_ms[part.slots]
         counted = np.logical_or.reduce(part.matches)
-        stored_ms = table["newest_ms"][part.slots]
         seen_ms = running_max(part.group, np.where(counted, part.ts_ms, NEVER_MS))
         at_ms = np.maximum(np.maximum(stored_ms[part.group], seen_ms), part.ts_ms)
-        truths: list[Flags] = [np.empty(0, dtype=bool)] * len(self._plan.atoms)
-        for place, (term, match) in enumerate(zip(self._plan.terms, part.matches, strict=True)):
-            before = sum_before(part.group, match.astype(np.int64))
-            windowed: dict[int, int] = {}
-            for number, atom in enumerate(self._plan.atoms):
-                if atom.term != place:
-                    continue
-                if isinstance(atom, SumAtLeast):
-                    weight = sum_before(part.group, np.where(match, part.weight, 0))
-                    truths[number] = table[f"sum_{place}"][part.slots][part.group] + weight >= atom.micro
-                elif atom.window_ms == FOREVER:
-                    truths[number] = table[f"count_{place}"][part.slots][part.group] + before >= atom.events
-                else:
-                    windowed[number] = atom.window_ms
-            if term.kept:
-                self._slide(place, part, match, before, at_ms, windowed, truths)
-            rows = np.flatnonzero(match)
-            np.add.at(table[f"count_{place}"], part.slots[part.group[rows]], 1)
-            np.add.at(table[f"sum_{place}"], part.slots[part.group[rows]], part.weight[rows])
+        slots = part.slots[part.group]
+        truths = [self._stored(atom, slots, at_ms) for atom in self._plan.atoms]
+        for place, match in enumerate(part.matches):
+            if match.any():
+                self._fold_term(place, part, at_ms, truths)
         last = np.append(np.flatnonzero(np.diff(part.group)), len(part.group) - 1)
-        table["newest_ms"][part.slots] = np.maximum(stored_ms, seen_ms[last])
-        table.touch(part.slots)
+        newest_ms[part.slots] = np.maximum(stored_ms, seen_ms[last])
+        self.table.touch(part.slots)
         return truths
 
-    def _slide(
-        self,
-        place: int,
-        part: _Part,
-        match: Flags,
-        before: I64,
-        at_ms: I64,
-        windowed: dict[int, int],
-        truths: list[Flags],
-    ) -> None:
-        """The atoms over windows of one term, and its newest times after the batch."""
+    def _fold_term(self, place: int, part: _Part, at_ms: I64, truths: Sequence[Flags]) -> None:
+        """Count what matches one term, and correct the truth of its atoms for the users of whom it does."""
+        table, match = self.table, part.matches[place]
+        touched = np.zeros(len(part.slots), dtype=bool)
+        touched[part.group[match]] = True
+        rows = np.flatnonzero(touched[part.group])
+        part = _Part.of(part.group[rows], part.slots, part.ts_ms[rows], part.weight[rows], [match[rows]])
+        [match] = part.matches
+        weight = np.where(match, part.weight, 0)
+        before = sum_before(part.group, match.astype(np.int64))
+        nth = self._slide(place, part, before)
+        for atom, truth in zip(self._plan.atoms, truths, strict=True):
+            if atom.term != place:
+                continue
+            if isinstance(atom, SumAtLeast):
+                earlier = table[f"sum_{place}"][part.slots][part.group]
+                truth[rows] = earlier + sum_before(part.group, weight) >= atom.micro
+            elif atom.window_ms == FOREVER:
+                truth[rows] = table[f"count_{place}"][part.slots][part.group] + before >= atom.events
+            else:
+                truth[rows] = nth[atom.events] > at_ms[rows] - atom.window_ms
+        np.add.at(table[f"count_{place}"], part.slots[part.group], match)
+        np.add.at(table[f"sum_{place}"], part.slots[part.group], weight)
+
+    def _slide(self, place: int, part: _Part, before: I64) -> dict[int, I64]:
+        """The n-th newest time of a term before each event, i64[n], for each n that atoms ask for; keeps the
+        newest times after the batch.
+        """
+        if not self._plan.terms[place].kept:
+            return {}
         times = self.table[f"times_{place}"]
-        atoms = {number: self._plan.atoms[number] for number in windowed}
-        wanted = sorted({atom.events for atom in atoms.values() if isinstance(atom, AtLeast)})
+        wanted = self._wanted[place]
+        [match] = part.matches
         found = newest_after(times[part.slots], part.group[match], part.ts_ms[match], wanted)
-        row = found.starts[part.group] + before
-        for number, atom in atoms.items():
-            assert isinstance(atom, AtLeast)
-            nth = found.values[row, wanted.index(atom.events)]
-            truths[number] = nth > at_ms - atom.window_ms
         times[part.slots] = found.kept
+        row = found.starts[part.group] + before
+        return {nth: found.values[row, column] for column, nth in enumerate(wanted)}
 
     def _stored(self, atom: AtLeast | SumAtLeast, slots: I64, at_ms: I64) -> Flags:
         """The truth by rows alone."""
