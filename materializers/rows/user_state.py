@@ -60,7 +60,7 @@ def split_state_key(key: bytes) -> tuple[int, int, int]:
 
 def encode_container(ordinals: BitMap) -> bytes:
     """One row's value."""
-    return _VERSION_BYTE + bytes(ordinals.serialize())
+    return _VERSION_BYTE + ordinals.serialize()
 
 
 def decode_container(value: bytes) -> BitMap:

@@ -527,7 +527,7 @@ class TableOwner:
             writer.changes.put_rows(table, changed)
         writer.feed(REPLACED_SECTION, b"")
         writer.finish()
-        put_pending(self._database, batch, state.partition, flush, rows, [])
+        put_pending(self._database, batch, state.partition, flush, writer.changes.names(), [])
         self._write_feed(batch, flush, writer.sections)
         self._database.write(batch)
         state.merge_rows(rows)

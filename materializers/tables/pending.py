@@ -7,7 +7,7 @@ covers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 from rocksdict import WriteBatch
@@ -25,30 +25,33 @@ class Letter(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):
-    """One flush of one partition. A table whose keys have one length is in ``joined``: that length, and the
-    keys one after another.
+    """One flush of one partition. Keys of one length are in ``joined``: that length, and the keys one after
+    another; the others in ``keys``.
     """
 
     keys: dict[str, list[bytes]]
     letters: list[Letter]
-    joined: dict[str, tuple[int, bytes]]
+    joined: dict[str, list[tuple[int, bytes]]]
 
     @staticmethod
-    def of(keys: Mapping[str, Collection[bytes]], letters: list[Letter]) -> Pending:
+    def of(keys: Mapping[str, Iterable[Collection[bytes]]], letters: list[Letter]) -> Pending:
         listed: dict[str, list[bytes]] = {}
-        joined: dict[str, tuple[int, bytes]] = {}
-        for table, names in keys.items():
-            if len(widths := set(map(len, names))) == 1 and 0 not in widths:
-                joined[table] = widths.pop(), b"".join(names)
-            elif names:
-                listed[table] = list(names)
+        joined: dict[str, list[tuple[int, bytes]]] = {}
+        for table, parts in keys.items():
+            for part in parts:
+                widths = set(map(len, part))
+                if len(widths) == 1 and 0 not in widths:
+                    joined.setdefault(table, []).append((widths.pop(), b"".join(part)))
+                else:
+                    listed.setdefault(table, []).extend(part)
         return Pending(listed, letters, joined)
 
     def names(self) -> Iterator[tuple[str, list[bytes]]]:
-        """Each table's keys."""
+        """Each table's keys; a table may come several times."""
         yield from self.keys.items()
-        for table, (width, names) in self.joined.items():
-            yield table, [names[at : at + width] for at in range(0, len(names), width)]
+        for table, parts in self.joined.items():
+            for width, names in parts:
+                yield table, [names[at : at + width] for at in range(0, len(names), width)]
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -64,10 +67,12 @@ def put_pending(
     batch: WriteBatch,
     partition: int,
     flush: int,
-    keys: Mapping[str, Collection[bytes]],
+    keys: Mapping[str, Iterable[Collection[bytes]]],
     letters: list[Letter],
 ) -> None:
-    """Add the row of flush number ``flush`` to its write batch, which changes the rows at ``keys``."""
+    """Add the row of flush number ``flush`` to its write batch, which changes the rows at ``keys``, given
+    part by part.
+    """
     pending = _encoder.encode(Pending.of(keys, letters))
     database.put(batch, PENDING_TABLE, partition, _flush_key(flush), pending)
 

@@ -12,6 +12,7 @@ left is rounding noise: the vector stays what it was, and the event counts as an
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,7 @@ CANCELLED_SHARE = 1e-3
 MEMORY_BYTES_MAX = 32 << 20  # vectors of one partition and slot kept in memory; others are read when needed
 _ROUND_BYTES_MAX = 4 << 20  # users of one pass: their vectors stay near the processor
 _SLOTS_MIN = 256
+_EMBEDDINGS_MIN = 256  # of several rounds are read at once, however few users take part
 
 
 class LearningRate(NamedTuple):
@@ -127,48 +129,80 @@ class _Slot:
             return
         rounds = rounds_of(events.user[moving].astype(np.int64))
         slots = self.table.slots(rounds.keys)
-        eta = self._rates(rounds, slots, strength[moving[rounds.events]])
+        steps = self._steps(rounds, slots, strength[moving[rounds.events]])
         card = events.card[moving[rounds.events]]
         for start in range(0, len(slots), self._users_of_pass):
-            self._pass(rounds, start, slots, eta, card, cards)
+            self._pass(rounds, start, slots, steps, card, cards)
         self.table["updates"][slots] += rounds.counts.astype(np.uint32)
         self.table.touch(slots)
 
-    def _rates(self, rounds: Rounds, slots: I64, strength: F64) -> F32:
-        """η of each event for both vectors, f32[2, n], in the order of ``rounds.events``."""
+    def _steps(self, rounds: Rounds, slots: I64, strength: F64) -> _Steps:
+        """Of each event, in the order of ``rounds.events``."""
         before = self.table["updates"][slots].astype(np.int64)
         position = np.concatenate([np.arange(size) for size in rounds.sizes.tolist()])
         updates = before[position] + rounds.rank
-        return np.stack([strength * LONG_TERM.after(updates), strength * SHORT_TERM.after(updates)]).astype(
-            np.float32
-        )
+        eta = np.stack([strength * LONG_TERM.after(updates), strength * SHORT_TERM.after(updates)])
+        cancelled = CANCELLED_SHARE * ((updates > 0) + np.abs(eta))
+        return _Steps(eta.astype(np.float32)[:, :, None], np.square(cancelled).astype(np.float32))
 
-    def _pass(self, rounds: Rounds, start: int, slots: I64, eta: F32, card: U32, cards: Cards) -> None:
+    def _pass(self, rounds: Rounds, start: int, slots: I64, steps: _Steps, card: U32, cards: Cards) -> None:
         """All rounds of the users from ``start`` on that fit one pass."""
         mine = slots[start : start + self._users_of_pass]
         vectors = np.stack([self.table["long"][mine], self.table["short"][mine]])
-        started = self.table["updates"][mine] > 0
-        for size, part in rounds:
-            taking = min(size - start, len(mine))
-            if taking <= 0:
-                break
-            here = slice(part.start + start, part.start + start + taking)
-            embedding = cards.vectors(self._name, card[here])
-            _update(vectors[:, :taking], eta[:, here], embedding, started[:taking])
-            started[:taking] = True
+        parts = [
+            slice(part.start + start, part.start + min(size, start + len(mine)))
+            for size, part in rounds
+            if size > start
+        ]
+        for together in _bounded(parts, max(len(mine), _EMBEDDINGS_MIN)):
+            # One look for many rounds: the last ones have a few users each.
+            embeddings = cards.vectors(self._name, np.concatenate([card[part] for part in together]))
+            first = 0
+            for part in together:
+                end = first + part.stop - part.start
+                moved = steps.eta[:, part] * embeddings[first:end]
+                _update(vectors[:, : end - first], moved, steps.cancelled[:, part])
+                first = end
         self.table["long"][mine], self.table["short"][mine] = vectors
 
 
-def _update(vectors: F32, eta: F32, embedding: F32, started: npt.NDArray[np.bool_]) -> None:
-    """One round in place: ``vectors`` f32[2, m, dim], ``eta`` f32[2, m], ``embedding`` f32[m, dim]."""
-    moved = eta[:, :, None] * embedding
-    moved += vectors
-    length = np.sqrt(np.einsum("vmd,vmd->vm", moved, moved))
-    cancelled = length < CANCELLED_SHARE * (started + np.abs(eta))
-    if cancelled.any():
-        moved[cancelled] = vectors[cancelled]
-        length[cancelled] = 1.0
-    np.divide(moved, length[:, :, None], out=vectors)
+class _Steps(NamedTuple):
+    """Of n updates, for both vectors: η f32[2, n, 1], and the square of the length below which what is left
+    is noise, f32[2, n].
+    """
+
+    eta: F32
+    cancelled: F32
+
+
+def _bounded(parts: Sequence[slice], rows_max: int) -> Iterator[list[slice]]:
+    """Consecutive parts, one at least and together at most ``rows_max`` rows."""
+    gathered: list[slice] = []
+    rows = 0
+    for part in parts:
+        size = part.stop - part.start
+        if gathered and rows + size > rows_max:
+            yield gathered
+            gathered, rows = [], 0
+        gathered.append(part)
+        rows += size
+    if gathered:
+        yield gathered
+
+
+def _update(vectors: F32, moved: F32, cancelled: F32) -> None:
+    """One round in place: ``vectors`` f32[2, m, dim] become ``vectors + moved`` at unit length, unless the
+    square of their length is below ``cancelled`` f32[2, m].
+
+    Most rounds have a few users: what costs is a call, however little it does.
+    """
+    np.add(moved, vectors, out=moved)
+    square = np.vecdot(moved, moved)
+    noise = square < cancelled
+    if np.count_nonzero(noise):
+        moved[noise] = vectors[noise]
+        square[noise] = 1.0
+    np.divide(moved, np.sqrt(square)[:, :, None], out=vectors)
 
 
 VIEW = View(

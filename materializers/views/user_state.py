@@ -51,7 +51,7 @@ class UserStates:
         self._rows = context.rows
         self._items = shared_ordinals(USER_ITEMS, context.rows, context.items)
         self._containers_max = containers_max
-        self._containers: dict[int, BitMap] = {}  # in order of use
+        self._containers: dict[int, BitMap] = {}
         self._dirty: set[int] = set()
         self._maybe_stored = True  # some row may be on disk and not in memory
 
@@ -78,14 +78,14 @@ class UserStates:
         dirty = np.fromiter(self._dirty, np.int64, len(self._dirty))
         self._dirty.clear()
         dirty = dirty[order_of(self._columns_of(dirty))]  # as the rows stand in the table
-        keys = dirty.tolist()
-        row_keys = self._keys_of(dirty)
-        kept = [(key, self._containers[container]) for key, container in zip(row_keys, keys, strict=True)]
-        filled = [(key, bitmap) for key, bitmap in kept if bitmap]
-        writer.put_many(TABLE, [key for key, _ in filled], [encode_container(bitmap) for _, bitmap in filled])
-        for key, bitmap in kept:
-            if not bitmap:
+        keys = self._keys_of(dirty)
+        bitmaps = [self._containers[key] for key in dirty.tolist()]
+        if not all(bitmaps):
+            for key in [key for key, bitmap in zip(keys, bitmaps, strict=True) if not bitmap]:
                 writer.delete(TABLE, key)
+            filled = [(key, bitmap) for key, bitmap in zip(keys, bitmaps, strict=True) if bitmap]
+            keys, bitmaps = [key for key, _ in filled], [bitmap for _, bitmap in filled]
+        writer.put_many(TABLE, keys, list(map(encode_container, bitmaps)))
 
     def restore(self, reader: RowReader) -> None:
         """Ordinals at once; containers are read when an event touches them."""
@@ -105,50 +105,48 @@ class UserStates:
 
     def _apply(self, container: I64, ordinal: U32, is_set: Flags) -> None:
         """Final operations sorted by container and ordinal."""
-        edges = np.flatnonzero(container[1:] != container[:-1]) + 1
-        starts = [0, *edges.tolist()]
-        keys = container[starts]
-        self._load(keys)
+        starts = [0, *(np.flatnonzero(container[1:] != container[:-1]) + 1).tolist()]
+        ends = [*starts[1:], len(container)]
+        keys = container[starts].tolist()
         ordinals, flags = ordinal.tolist(), is_set.tolist()
-        for key, start, end in zip(keys.tolist(), starts, [*starts[1:], len(ordinals)], strict=True):
-            bitmap = self._containers[key]
+        changed = []
+        for key, bitmap, start, end in zip(keys, self._loaded(keys), starts, ends, strict=True):
             for position in range(start, end):
                 item = ordinals[position]
-                if (item in bitmap) != flags[position]:
+                if (item in bitmap) is not flags[position]:
                     (bitmap.add if flags[position] else bitmap.remove)(item)
-                    self._dirty.add(key)
+                    changed.append(key)
+        self._dirty.update(changed)
 
-    def _load(self, keys: I64) -> None:
-        """Have the containers in memory, most recently used last."""
+    def _loaded(self, keys: list[int]) -> list[BitMap]:
+        """The containers, in memory from now on."""
         containers = self._containers
-        missing = []
-        for key in keys.tolist():
-            bitmap = containers.pop(key, None)
-            if bitmap is None:
-                missing.append(key)
+        missing = [key for key in keys if key not in containers]
+        if missing:
+            self._evict(len(missing), keys)
+            if not self._maybe_stored:
+                containers.update((key, BitMap()) for key in missing)
             else:
-                containers[key] = bitmap
-        if not missing:
-            return
-        self._evict(len(missing), in_use=len(keys) - len(missing))
-        if not self._maybe_stored:
-            containers.update((key, BitMap()) for key in missing)
-            return
-        stored = self._rows.get_many(TABLE, self._keys_of(np.array(missing, dtype=np.int64)))
-        for key, value in zip(missing, stored, strict=True):
-            containers[key] = BitMap() if value is None else decode_container(value)
+                stored = self._rows.get_many(TABLE, self._keys_of(np.array(missing, dtype=np.int64)))
+                for key, value in zip(missing, stored, strict=True):
+                    containers[key] = BitMap() if value is None else decode_container(value)
+        return [containers[key] for key in keys]
 
-    def _evict(self, arriving: int, in_use: int) -> None:
-        """Drop containers that are as on disk, longest unused first; changed ones stay, and the last
-        ``in_use``, which this batch needs."""
+    def _evict(self, arriving: int, in_use: list[int]) -> None:
+        """Drop containers that are as on disk, those first that came first; changed ones stay, and those
+        ``in_use``, which this batch needs. What stays goes to the end: it comes last the next time.
+        """
         excess = len(self._containers) + arriving - self._containers_max
         if excess <= 0:
             return
-        oldest = islice(self._containers, min(2 * excess, len(self._containers) - in_use))
-        unused = [key for key in oldest if key not in self._dirty]
-        for key in unused[:excess]:
-            del self._containers[key]
-        self._maybe_stored = self._maybe_stored or bool(unused)
+        kept = self._dirty.union(in_use)
+        for key in list(islice(self._containers, 2 * excess)):
+            bitmap = self._containers.pop(key)
+            if key in kept or excess == 0:
+                self._containers[key] = bitmap
+            else:
+                self._maybe_stored = True
+                excess -= 1
 
     def _keys_of(self, keys: I64) -> list[bytes]:
         return state_keys(*self._columns_of(keys))
