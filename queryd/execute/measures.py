@@ -16,7 +16,6 @@ import numpy.typing as npt
 from queryd.execute.context import Context
 from queryd.hot.arrays import F64, I64, U32, U64, Mask
 from queryd.hot.fields import ABSENT_TIME
-from queryd.hot.history import PastSums
 from queryd.ranking import formulas
 from queryd.ranking.relative import WINDOWS_MIN, Prior, fit_prior, relative
 from schemas.durations import ALL_TIME, HOUR_MS, WINDOWS
@@ -96,7 +95,12 @@ class TrendingRelative:
         past = context.reads.past(of.signals[0], of.window, context.scope)
         prior, lived, total, squares = past.prior, past.windows_of(rows), past.total[rows], past.squares[rows]
         if past.windows < WINDOWS_MIN:
-            prior = _present_prior(context, past, everything)
+            prior = _present_prior(everything)
+            if not past.unread:
+                context.report.warn(
+                    f"this scope has {past.windows} complete earlier windows, and {WINDOWS_MIN} are the "
+                    "least to compare with: trending_relative compares items with one another instead"
+                )
             lived, total, squares = np.zeros_like(lived), np.zeros_like(total), np.zeros_like(squares)
         if past.unread:
             context.report.degrade(
@@ -352,12 +356,8 @@ def mixed(keys: U64) -> U64:
     return keys ^ (keys >> np.uint64(31))
 
 
-def _present_prior(context: Context, past: PastSums, counts: I64) -> Prior:
+def _present_prior(counts: I64) -> Prior:
     """Without a past, an item is compared with what others have at the moment: the order of counts."""
-    context.report.warn(
-        f"this scope has {past.windows} complete earlier windows and {WINDOWS_MIN} are the least to compare "
-        "with: trending_relative compares items with one another instead"
-    )
     active = counts[counts > 0].astype(np.float64)
     return fit_prior(active, np.ones(len(active)))
 

@@ -35,8 +35,9 @@ WINDOWS_WITH_PAST: Final = ("1h", "24h", "7d")
 """Of 30d not one fits into the past that is compared with."""
 BYTES_MAX: Final = 256 << 20
 CELLS_AT_ONCE: Final = 500_000
-"""Cells that one query reads of a past, some 15 ms; one window at least, at first as many as it takes."""
+"""Cells that one query reads of a past, some 15 ms; one window at least, and four times as many at first."""
 _KEPT_MAX: Final = 64
+_FIRST_TIMES: Final = 4
 _HOURS_IN_DAY: Final = 24
 _DENSE_SHARE: Final = 4
 _STRETCH: Final = 65_536
@@ -220,8 +221,8 @@ class _Reader:
         kept, missing = self._kept, self._missing()
         cells, first = 0, not kept.windows
         for ago in missing:
-            needed = ago <= WINDOWS_MIN + 1 if first else ago == missing[0]
-            if cells > cells_max and not needed:
+            needed = first and ago <= WINDOWS_MIN + 1  # without these there is nothing to compare with
+            if ago != missing[0] and cells >= cells_max * (_FIRST_TIMES if needed else 1):
                 break
             window = kept.windows[ago] = self._window(ago)
             if window is None:

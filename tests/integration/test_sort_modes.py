@@ -12,6 +12,7 @@ import pytest
 
 from queryd.engine import Engine
 from queryd.errors import QueryError
+from queryd.hot.history import HistoryCache
 from queryd.language.parse import parse_query
 from queryd.plan.planner import make_plan
 from queryd.ranking.sort_modes import SEARCH_MODES, SORT_MODES
@@ -334,7 +335,11 @@ async def test_explain_shows_the_order_and_what_a_score_is_made_of(site: Site) -
         reply = as_json(await engine.query(f"EXPLAIN ANALYZE {query}"))
         by_profile = await engine.query(query.replace("SORT BY", "USING PROFILE"))
         plain = await engine.query(query)
+        engine.hot.history = HistoryCache(cells_at_once=0)
+        in_parts = [await engine.query(query) for _ in range(30)]
         hot_page = as_json(await engine.query("EXPLAIN ANALYZE RETRIEVE items SORT BY hot LIMIT 2"))
+    assert "28 are still to be read" in in_parts[0].degraded[0].why
+    assert (scores(in_parts[-1]), in_parts[-1].degraded) == (scores(plain), [])
     assert ids(by_profile) == ids(plain) == [result["id"] for result in reply["results"]]
     assert scores(by_profile) == scores(plain)
     step = next(step for step in plan if step["stage"] == "order")

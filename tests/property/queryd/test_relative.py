@@ -200,5 +200,5 @@ def test_a_large_past_is_read_by_several_queries_newest_first(tmp_path: Path) ->
     reader = Reader(site, cells_at_once=0)
     reader.load()
     reads = SignalReads(reader.hot, reader.cold, site.now_ms, site.now_ms)
-    windows = [reads.past(SCHEMA.signal_index["view"], "1h", Scope()).windows for _ in range(27)]
-    assert windows == [*range(3, 29), 28]
+    windows = [reads.past(SCHEMA.signal_index["view"], "1h", Scope()).windows for _ in range(30)]
+    assert windows == [*range(29), 28]
