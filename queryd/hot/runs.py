@@ -30,6 +30,8 @@ _HOUR_MASK: Final = np.uint32(SPAN_HOURS - 1)
 _PROFILE_SHIFT: Final = np.uint64(32)
 _PLACE_MASK: Final = np.uint64(0xFFFFFFFF)
 _SAMPLE_EVERY: Final = 1024
+_SPARE_SHARE: Final = 1.1  # of a column's room, what may stay unused
+_NO_ROWS: Final[I64] = np.zeros(0, dtype=np.int64)
 _FEW: Final = 16  # looking up a row's profile costs as much as writing out those of so many
 
 _Counts = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
@@ -253,8 +255,11 @@ def sealed(cells: Cells) -> Run:
         keys |= cells.profile.astype(np.uint64) << _PROFILE_SHIFT
     count = None if bool((cells.count == 1).all()) else cells.count
     unit = bool((cells.sum == cells.count * np.int64(WEIGHT_SCALE)).all())
-    part = _folded(_Part(keys, count, None if unit else cells.sum, cells.moment))
-    return _assembled([part], cells.profile is not None, None)
+    folded = _folded(_Part(keys, count, None if unit else cells.sum, cells.moment))
+    part = _stretch(folded)
+    index = None if cells.profile is None else _index_of([part])
+    place: U32 = (folded.key & _PLACE_MASK).astype(np.uint32)
+    return Run(place, index, *_narrowed_columns([part]))
 
 
 def merged(runs: Sequence[Run]) -> Run:
@@ -278,9 +283,14 @@ def merging(
     """
     first_hour = None if hours is None else hours[0] // SPAN_HOURS * SPAN_HOURS
     offsets = [0] * len(runs) if first_hour is None else [hour - first_hour for hour in hours or ()]
-    parts: list[_Part] = []
-    lows = [0] * len(runs)
-    for cut in (*_cuts(runs, slice_cells), None):
+    parts: list[_Stretch] = []
+    places: U32 = np.empty(
+        sum(map(len, runs)), dtype=np.uint32
+    )  # filled on the way: no large copy at the end
+    lows, filled = [0] * len(runs), 0
+    cuts = _cuts(runs, slice_cells)
+    yield
+    for cut in (*cuts, None):
         highs = [len(run) if cut is None else run.row_of(*cut) for run in runs]
         pieces = [
             _piece(run, low, high, None if first_hour is None else offset)
@@ -289,9 +299,16 @@ def merging(
         ]
         lows = highs
         if pieces:
-            parts.append(_folded(_joined(pieces)))
+            folded = _folded(_joined(pieces))
+            parts.append(_stretch(folded))
+            places[filled : filled + len(folded)] = folded.key & _PLACE_MASK
+            filled += len(folded)
         yield
-    return _assembled(parts, runs[0].index is not None, first_hour)
+    place = places[:filled] if filled * _SPARE_SHARE >= len(places) else places[:filled].copy()
+    yield
+    index = _index_of(parts) if runs[0].index is not None else None
+    yield
+    return Run(place, index, *_narrowed_columns(parts), first_hour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +322,21 @@ class _Part:
 
     def __len__(self) -> int:
         return len(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Sorted cells of a run to be, besides their places: profiles u32[m] and where each begins, i64[m]."""
+
+    length: int
+    profiles: U32
+    begins: I64
+    count: U32 | None
+    sum: I64 | None
+    moment: F64 | None
+
+    def __len__(self) -> int:
+        return self.length
 
 
 def _cuts(runs: Sequence[Run], slice_cells: int) -> list[tuple[int, int]]:
@@ -347,7 +379,7 @@ def _joined(parts: Sequence[_Part]) -> _Part:
     return _Part(np.concatenate([part.key for part in parts]), *_columns(parts))
 
 
-def _columns(parts: Sequence[_Part]) -> tuple[U32 | None, I64 | None, F64 | None]:
+def _columns(parts: Sequence[_Part | _Stretch]) -> tuple[U32 | None, I64 | None, F64 | None]:
     count = total = moment = None
     if any(part.count is not None for part in parts):
         count = np.concatenate([_counts_of(part) for part in parts])
@@ -360,12 +392,12 @@ def _columns(parts: Sequence[_Part]) -> tuple[U32 | None, I64 | None, F64 | None
     return count, total, moment
 
 
-def _counts_of(part: _Part) -> U32:
+def _counts_of(part: _Part | _Stretch) -> U32:
     return np.ones(len(part), dtype=np.uint32) if part.count is None else part.count
 
 
-def _sums_of(part: _Part) -> I64:
-    return _counts_of(part).astype(np.int64) * WEIGHT_SCALE if part.sum is None else part.sum
+def _sums_of(part: _Part | _Stretch) -> I64:
+    return _unit_sums(part.count, len(part)) if part.sum is None else part.sum
 
 
 def _folded(part: _Part) -> _Part:
@@ -389,44 +421,35 @@ def _folded(part: _Part) -> _Part:
     )
 
 
-def _assembled(parts: Sequence[_Part], profiled: bool, first_hour: int | None) -> Run:
-    """One run of sorted parts that follow each other, its columns narrowed."""
-    place = np.concatenate([_low_half(part.key) for part in parts])
-    index = _index_of(parts) if profiled else None
-    count, total, moment = _columns(parts)
-    if total is not None and (total == _weights_of(count, len(total))).all():
+def _stretch(part: _Part) -> _Stretch:
+    """What stays of a folded part: a third of its bytes, and no work is left for the end of a merge."""
+    profile = (part.key >> _PROFILE_SHIFT).astype(np.uint32)
+    begins = (
+        np.flatnonzero(np.concatenate([[True], profile[1:] != profile[:-1]])) if len(profile) else _NO_ROWS
+    )
+    total = part.sum
+    if total is not None and (total == _unit_sums(part.count, len(total))).all():
         total = None
-    return Run(
-        place,
-        index,
+    return _Stretch(len(part), profile[begins], begins, part.count, total, part.moment)
+
+
+def _index_of(parts: Sequence[_Stretch]) -> ProfileIndex:
+    before = np.cumsum([0, *(len(part) for part in parts)])
+    starts = [part.begins + begin for part, begin in zip(parts, before.tolist(), strict=False)]
+    edges = np.append(np.concatenate(starts), before[-1]).astype(np.uint32)
+    return ProfileIndex.of(np.concatenate([part.profiles for part in parts]), edges)
+
+
+def _narrowed_columns(parts: Sequence[_Stretch]) -> tuple[_Counts | None, _Sums | None, F64 | None]:
+    count, total, moment = _columns(parts)
+    return (
         None if count is None else _narrowed(count),
         None if total is None else _narrowed(total),
         moment if moment is not None and moment.any() else None,
-        first_hour,
     )
 
 
-def _index_of(parts: Sequence[_Part]) -> ProfileIndex:
-    found = [_ranges_of((part.key >> _PROFILE_SHIFT).astype(np.uint32)) for part in parts]
-    before = np.cumsum([0, *(len(part) for part in parts)])
-    starts = [begins + begin for (_, begins), begin in zip(found, before.tolist(), strict=False)]
-    edges = np.append(np.concatenate(starts), before[-1]).astype(np.uint32)
-    return ProfileIndex.of(np.concatenate([profiles for profiles, _ in found]), edges)
-
-
-def _ranges_of(profile: U32) -> tuple[U32, I64]:
-    """The distinct values of an ascending column, and the row that each begins at."""
-    if not len(profile):
-        return profile, np.zeros(0, dtype=np.int64)
-    begins = np.flatnonzero(np.concatenate([[True], profile[1:] != profile[:-1]]))
-    return profile[begins], begins
-
-
-def _low_half(key: U64) -> U32:
-    return (key & _PLACE_MASK).astype(np.uint32)
-
-
-def _weights_of(count: U32 | None, length: int) -> I64:
+def _unit_sums(count: U32 | None, length: int) -> I64:
     counts = np.ones(length, dtype=np.int64) if count is None else count.astype(np.int64)
     return counts * WEIGHT_SCALE
 

@@ -22,7 +22,7 @@ from queryd.hot.standing import Gathered
 from queryd.hot.windows import ALL_TIME, BucketRange
 from schemas.durations import HOUR_MS
 
-SLICE_CELLS: Final = 24_576
+SLICE_CELLS: Final = 32_768
 """Cells merged between two chances for queries to run: about 3 ms."""
 _GROWTH: Final = 2  # a span is merged again when half as many cells wait beside it
 _LATE_SHARE: Final = 16  # and when its hours are over, for a sixteenth
