@@ -1,4 +1,4 @@
-"""Every block of the tutorial, in order, as a reader would type it: only the ports are others.
+"""Every block of the pages that can be typed along, in order, as a reader would: only the ports are others.
 
 What needs a download (the section on real data) is left to the importers' own tests.
 """
@@ -18,7 +18,7 @@ import pytest
 
 from tests.e2e.test_up import ROOT, Site, environment
 
-PAGE = ROOT / "docs" / "tutorial.md"
+PAGES = ("tutorial", "cohorts")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RANKED = re.compile(r"│ +(\d+) │ (\S+) +│")
 START = re.compile(r"^tidal up --data (\S+) --schema (\S+)$", re.MULTILINE)
@@ -110,9 +110,10 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_tutorial_does_what_it_says(reader: Reader) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_does_what_it_says(page: str, reader: Reader) -> None:
     printed = ""
-    for language, text in FENCE.findall(PAGE.read_text(encoding="utf-8")):
+    for language, text in FENCE.findall((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")):
         if any(name in text for name in DOWNLOADS):
             continue
         if language:
@@ -120,4 +121,5 @@ def test_the_tutorial_does_what_it_says(reader: Reader) -> None:
         else:
             assert set(RANKED.findall(text)) <= set(RANKED.findall(printed)), printed
     assert reader.site is not None
-    assert "is ready again" in reader.site.said()
+    killed = "kill" in (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    assert not killed or "is ready again" in reader.site.said()
