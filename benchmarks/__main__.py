@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 BENCHMARKS = (
-    "log", "log_limits", "ingest", "freshness", "query", "views", "user_reads", "memory_site", "refold", "segments",
+    "log", "log_limits", "ingest", "freshness", "query", "views", "user_reads", "memory_site", "refold",
+    "segments", "estimator",
 )  # fmt: skip
 HAVE_SHORT_FORM = frozenset(BENCHMARKS) - {"query", "views"}
 

@@ -124,8 +124,9 @@ def _print_page(reply: QueryReply) -> None:
     rows = [_row(result, field_names, with_terms) for result in reply.results]
     print_table("", columns, rows)
     freshness = "–" if reply.freshness_ms is None else f"{reply.freshness_ms:.0f} ms"
+    counted = f"{reply.estimator} ± {reply.error_bound:.1%}" if reply.error_bound else reply.estimator
     say(
-        f"{len(reply.results)} of about {reply.total_estimate:,} · {reply.estimator} · "
+        f"{len(reply.results)} of about {reply.total_estimate:,} · {counted} · "
         f"fresh to {freshness} · {reply.took_us:,} µs · request {reply.request_id}"
     )
     if reply.cursor is not None:
