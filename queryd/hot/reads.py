@@ -69,6 +69,7 @@ class SignalReads:
         self.at_ms = at_ms
         self._buckets = BucketReads(hot, cold, now_ms, at_ms)
         self._decays = DecayReads(self._buckets)
+        self._pasts: dict[tuple[int, str, Scope], PastSums] = {}
         self._cohorts = cohorts
 
     def counts(self, signal: int, window: str, scope: Scope = EVERYBODY) -> I64:
@@ -128,8 +129,14 @@ class SignalReads:
         return self._decays.exponential(signal, half_life_ms, scope, rows, aged_to_ms)
 
     def past(self, signal: int, window: str, scope: Scope) -> PastSums:
-        """What the window held at the same hour of earlier days, by item; for ``WINDOWS_WITH_PAST``."""
-        return self._hot.history.read(self._buckets, signal, window, scope)
+        """What the window held at the same hour of earlier days, by item; for ``WINDOWS_WITH_PAST``.
+
+        Read once for each query: whoever asks again is told the same.
+        """
+        key = (signal, window, scope)
+        if key not in self._pasts:
+            self._pasts[key] = self._hot.history.read(self._buckets, signal, window, scope)
+        return self._pasts[key]
 
     @property
     def estimator(self) -> Estimator:

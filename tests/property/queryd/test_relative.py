@@ -21,6 +21,7 @@ from queryd.hot.history import HistoryCache
 from queryd.hot.loading import Loader
 from queryd.hot.reads import SignalReads
 from queryd.language.parse import parse_query
+from queryd.plan.plan import Plan
 from queryd.plan.planner import make_plan
 from schemas.cohort_profile import parse_profile
 from schemas.durations import DAY_MS, HOUR_MS, MINUTE_MS
@@ -91,7 +92,21 @@ class Reader:
         """Scores of the items with an event in the window, once all of the past is read."""
         clause = f" COHORT {cohort}" if cohort else ""
         plan = make_plan(parse_query(f"RETRIEVE items SORT BY trending_relative{clause}"), SCHEMA)
-        context = Context(
+        for _ in range(40):
+            context = self._context(plan, at_ms)
+            measure, of = MEASURES["trending_relative"], Counted((SCHEMA.signal_index["view"],), window)
+            rows = np.flatnonzero(measure.qualifying(context, of)).astype(np.uint32)
+            found = measure.score(context, of, rows)
+            if not found.notes["unread"]:
+                break
+        assert not found.notes["unread"]
+        parts = [found.parts[name] for name in ("expected", "deviation", "windows")]
+        columns = zip(found.scores.tolist(), *(part.tolist() for part in parts), strict=True)
+        ids = (self.hot.items.ordinals.ids[row] for row in rows.tolist())
+        return {id_: Score(*values) for id_, values in zip(ids, columns, strict=True)}
+
+    def _context(self, plan: Plan, at_ms: int) -> Context:
+        return Context(
             plan=plan,
             hot=self.hot,
             reads=SignalReads(self.hot, self.cold, self.site.now_ms, at_ms),
@@ -104,18 +119,6 @@ class Reader:
             seed=0,
             shown=np.zeros(0, dtype=np.uint32),
         )
-        measure, of = MEASURES["trending_relative"], Counted((SCHEMA.signal_index["view"],), window)
-        rows = np.flatnonzero(measure.qualifying(context, of)).astype(np.uint32)
-        found = measure.score(context, of, rows)
-        for _ in range(40):
-            if not found.notes["unread"]:
-                break
-            found = measure.score(context, of, rows)
-        assert not found.notes["unread"]
-        parts = [found.parts[name] for name in ("expected", "deviation", "windows")]
-        columns = zip(found.scores.tolist(), *(part.tolist() for part in parts), strict=True)
-        ids = (self.hot.items.ordinals.ids[row] for row in rows.tolist())
-        return {id_: Score(*values) for id_, values in zip(ids, columns, strict=True)}
 
 
 def recount(
@@ -199,6 +202,9 @@ def test_a_large_past_is_read_by_several_queries_newest_first(tmp_path: Path) ->
     site.flush()
     reader = Reader(site, cells_at_once=0)
     reader.load()
-    reads = SignalReads(reader.hot, reader.cold, site.now_ms, site.now_ms)
-    windows = [reads.past(SCHEMA.signal_index["view"], "1h", Scope()).windows for _ in range(30)]
+    view, windows = SCHEMA.signal_index["view"], []
+    for _ in range(30):
+        reads = SignalReads(reader.hot, reader.cold, site.now_ms, site.now_ms)
+        windows.append(reads.past(view, "1h", Scope()).windows)
+        assert reads.past(view, "1h", Scope()).windows == windows[-1], "one query has one past"
     assert windows == [*range(29), 28]
