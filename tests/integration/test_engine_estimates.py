@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -241,6 +242,44 @@ async def test_a_partition_with_a_new_owner_has_its_sums_made_anew(tmp_path: Pat
         for _ in engine.ahead.work():
             pass
         assert (await engine.query(query(COHORT))).estimator == "independence"  # not before it is asked again
+
+
+@pytest.mark.parametrize(("window", "hours"), [("1h", 1), ("24h", 24), ("30d", 720)])
+async def test_every_window_is_made_and_then_exact(site: Site, window: str, hours: int) -> None:
+    cohort = "locale:US AND NOT gender:F"  # wide enough for an hour
+    async with running(site, cohort_rows_max=1) as engine:
+        first = await engine.query(query(cohort, f"WINDOW {window}"))
+        for _ in engine.ahead.work():
+            pass
+        again = await engine.query(query(cohort, f"WINDOW {window}"))
+    begin_ms = {
+        "1h": (site.now_ms // 60_000 - 59) * 60_000,
+        "24h": (site.now_ms // HOUR_MS - 23) * HOUR_MS,
+        "30d": (site.now_ms // DAY_MS - 29) * DAY_MS,
+    }[window]
+    exact = site.counts("view", begin_ms, _profiles(site, parse_predicate(cohort)))
+    assert (first.estimator, again.estimator) == ("independence", "exact")
+    assert exact
+    assert counted(again, hours).items() <= exact.items()
+    assert len(again.results) == min(10, len(exact))
+
+
+async def test_a_following_engine_makes_them_by_itself(site: Site) -> None:
+    settings = Settings(
+        site=SiteSettings(data_dir=str(site.folder)),
+        topics=TopicSettings(partitions=PARTITIONS),
+        queryd=QuerydSettings(cohort_rows_max=1),
+    )
+    engine = Engine(settings, site.schema, site.tables, name="queryd-1", clock_ms=lambda: site.now_ms)
+    await engine.start()
+    try:
+        assert (await engine.query(query(COHORT))).estimator == "independence"
+        async with asyncio.timeout(60):
+            while engine.ahead.waiting:  # noqa: ASYNC110 - it works in slices
+                await asyncio.sleep(0.01)
+        assert (await engine.query(query(COHORT))).estimator == "exact"
+    finally:
+        await engine.stop()
 
 
 async def test_all_time_is_estimated_and_nothing_is_made_for_it(site: Site) -> None:
