@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -349,12 +350,22 @@ def _syntax_error(error: UnexpectedInput, text: str) -> QueryError:
     if not found:
         lines = text.split("\n")
         return QueryError("the query ends too early", len(lines), len(lines[-1]) + 1, _expected(terminals))
+    if (clause := _left_empty(text[: error.pos_in_stream])) is not None:
+        message = f"{clause} has no predicate: a clause follows it at once"
+        return QueryError(message, error.line, error.column, ["a predicate, for example locale:US"])
     wanted = _expected(terminals)
     keywords = [word.lower() for word in wanted if word.replace(" ", "").isalpha()]
     near = nearest_name(found, keywords)
     return QueryError(
         f"{found!r} cannot stand here", error.line, error.column, wanted, near.upper() if near else None
     )
+
+
+def _left_empty(before: str) -> str | None:
+    """The clause that has no predicate, where the next clause's first word was taken for one."""
+    found = re.search(r"\b(COHORT|FILTER)\s+(\w+)\s*$", before, re.IGNORECASE)
+    keywords = {name.split()[0] for name in _CLAUSE_NAMES.values()}
+    return found[1].upper() if found and found[2].upper() in keywords else None
 
 
 def _word_at(text: str, position: int | None) -> str:

@@ -93,6 +93,15 @@ def test_clauses_come_in_any_order_and_keywords_in_any_case() -> None:
     assert parse_query(shuffled) == parse_query(COHORT_TRENDING)
 
 
+@pytest.mark.parametrize(
+    ("text", "clause"),
+    [("COHORT WINDOW 24h", "COHORT"), ("cohort\n LIMIT 3", "COHORT"), ("FILTER LIMIT 3", "FILTER")],
+)
+def test_a_clause_without_a_predicate_is_named(text: str, clause: str) -> None:
+    with pytest.raises(QueryError, match=f"{clause} has no predicate"):
+        parse_query(f"RETRIEVE items {text}")
+
+
 def test_every_clause() -> None:
     query = parse_query(
         """EXPLAIN ANALYZE SEARCH items QUERY "a 'b' \\"c\\"" VECTOR [0.5, -1e-3] LIKE @item:x:y
