@@ -51,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument("--users", type=int)
     options.add_argument("--events", type=int)
     given = options.parse_args(arguments)
-    users = given.users or (20_000 if given.short else 1_000_000)
-    events = given.events or (100_000 if given.short else 2_000_000)
+    users = given.users or (20_000 if given.short else 125_000)
+    events = given.events or (100_000 if given.short else 1_000_000)
     rows = [_measured(name, _schema(texts), users, events) for name, texts in SETS.items()]
     command = f"python -m benchmarks.segments --users {users} --events {events}"
     report(

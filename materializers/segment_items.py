@@ -51,33 +51,31 @@ class SegmentItems:
         ``moves`` in log order are applied, and hold for the events after them.
         """
         satisfied = self._words(items)
-        applied = [move for move in moves if self._is_news(move)]
-        if not applied:
+        if not moves:
             return satisfied
-        wids = self._items.ids([move.item for move in applied]).astype(np.int64)
-        for wid, move in zip(wids.tolist(), applied, strict=True):
-            self._set(wid, move)
-        if len(items):
-            self._restate(satisfied, items.astype(np.int64), offsets, wids, applied)
+        wids = self._items.ids([move.item for move in moves]).astype(np.int64)
+        slots = self._slots(wids)
+        news = [place for place, slot in enumerate(slots.tolist()) if self._take(slot, moves[place])]
+        if news and len(items):
+            applied = [moves[place] for place in news]
+            self._restate(satisfied, items.astype(np.int64), offsets, wids[news], applied)
         return satisfied
 
     def checkpoint(self, writer: RowWriter) -> None:
         """Rows changed since the last call."""
         for item in self._changed.values():
-            writer.put(
-                ITEMS_TABLE,
-                segment_item_key(int(self._items.entity_ids[self._items.ids([item.item])[0]])),
-                encode_segment_item(item),
-            )
+            key = segment_item_key(int(self._items.entity_ids[self._items.ids([item.item])[0]]))
+            writer.put(ITEMS_TABLE, key, encode_segment_item(item))
         self._changed.clear()
 
     def restore(self, reader: RowReader) -> None:
         """Load every row."""
         self._clear()
         self._changed.clear()
-        for _, row in reader.scan(ITEMS_TABLE):
-            item = decode_segment_item(row)
-            self._put(int(self._items.ids([item.item])[0]), item)
+        stored = [decode_segment_item(row) for _, row in reader.scan(ITEMS_TABLE)]
+        slots = self._slots(self._items.ids([item.item for item in stored]).astype(np.int64))
+        for slot, item in zip(slots.tolist(), stored, strict=True):
+            self._put(slot, item)
 
     def _clear(self) -> None:
         self._index = IntIndex()
@@ -92,35 +90,33 @@ class SegmentItems:
         words: U64 = np.where(slots >= 0, self._word[slots], np.uint64(0))
         return words
 
-    def _is_news(self, move: ItemMove) -> bool:
-        """Whether a move is not older than the one applied last; the same one again changes nothing."""
-        wid = self._items.find(move.item)
-        slot = _UNSEEN if wid is None else self._index.find_one(wid)
-        if slot < 0:
-            return True
+    def _take(self, slot: int, move: ItemMove) -> bool:
+        """Apply a move unless something newer was applied; the same one again changes nothing."""
         partition, offset = self._source[slot].tolist()
-        return bool(partition != move.source_partition or offset <= move.source_offset)
-
-    def _set(self, wid: int, move: ItemMove) -> None:
+        if partition == move.source_partition and offset > move.source_offset:
+            return False
         item = SegmentItem(move.item, move.holds, move.source_partition, move.source_offset)
-        self._changed[wid] = item
-        self._put(wid, item)
+        self._changed[slot] = item
+        self._put(slot, item)
+        return True
 
-    def _put(self, wid: int, item: SegmentItem) -> None:
-        slot = self._index.find_one(wid)
-        if slot < 0:
-            slot = self._append(wid)
+    def _put(self, slot: int, item: SegmentItem) -> None:
         self._word[slot] = self._word_of(item.holds)
         self._source[slot] = (item.source_partition, item.source_offset)
 
-    def _append(self, wid: int) -> int:
-        slot = self._size
-        if slot == len(self._word):
+    def _slots(self, wids: I64) -> I64:
+        """Slots of items i64[n], which need not differ; new ones satisfy nothing yet."""
+        slots = self._index.find(wids).astype(np.int64)
+        new = np.unique(wids[slots < 0])
+        if not len(new):
+            return slots
+        end = self._size + len(new)
+        while end > len(self._word):
             self._word = np.concatenate([self._word, np.zeros_like(self._word)])
             self._source = np.concatenate([self._source, np.full_like(self._source, _UNSEEN)])
-        self._index.insert(np.array([wid], dtype=np.int64), np.array([slot]))
-        self._size += 1
-        return slot
+        self._index.insert(new, np.arange(self._size, end))
+        self._size = end
+        return self._index.find(wids).astype(np.int64)
 
     def _word_of(self, holds: Sequence[str]) -> np.uint64:
         """What another schema asked for has no bit."""

@@ -58,7 +58,7 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-MEMORY_BYTES_MAX: Final = 16 << 20
+MEMORY_BYTES_MAX: Final = 32 << 20
 """Rows of one partition in memory; others are read when needed."""
 _STAMPS_MAX: Final = 1 << 16
 _HOLDS: Final = "true"
