@@ -23,6 +23,7 @@ import msgspec
 import uvloop
 
 from materializers.allocator import bound_arenas, give_back
+from materializers.collector import keep_what_there_is
 from materializers.exit_guard import ExitGuard
 from materializers.interner import Interner
 from materializers.materializer import Scope, TableSpec
@@ -207,6 +208,7 @@ class Worker:
         await asyncio.get_running_loop().run_in_executor(
             None, self._card_feed.catch_up, lambda: not self._stop.is_set()
         )
+        keep_what_there_is()
         self._forwarder.start()
         self._steps = {scope: self._steps_of(scope) for scope in SOURCES}
         app = self._build_app()
