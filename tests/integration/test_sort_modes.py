@@ -333,7 +333,7 @@ async def test_explain_shows_the_order_and_what_a_score_is_made_of(site: Site) -
     async with running(site) as engine:
         plan = as_json(await engine.query(f"EXPLAIN {query}"))["explain"]["plan"]
         reply = as_json(await engine.query(f"EXPLAIN ANALYZE {query}"))
-        by_profile = await engine.query(query.replace("SORT BY", "USING PROFILE"))
+        by_profile = await engine.query(query.replace("SORT BY", "USING PROFILE") + " WINDOW 1h")
         plain = await engine.query(query)
         engine.hot.history = HistoryCache(cells_at_once=0)
         in_parts = [await engine.query(query) for _ in range(30)]
