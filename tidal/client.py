@@ -25,6 +25,12 @@ Signals, and what they amount to.
     >>> client.retrieve(using_profile="trending", signal="like", limit=1).results[0].rank
     1
 
+Two cohorts beside each other: what the first wants more than the second.
+
+    >>> compared = client.compare_cohorts("locale:US", "NOT locale:US", "like", "7d", min_count=1)
+    >>> (compared.window, compared.confidence)
+    ('7d', 0.95)
+
 Edges.
 
     >>> edge = client.relate("follows", "lena", "ada")
