@@ -184,6 +184,12 @@ async def test_a_value_that_nobody_has_had_is_said_with_the_nearest(client: Clie
             assert any(words in warning for warning in warnings), (cohort, warnings)
 
 
+async def test_a_cohort_of_many_unknown_values_is_answered_soon(client: Client) -> None:
+    cohort = f"locale IN ({', '.join(f'x{number}' for number in range(900))})"
+    found = await _problem(client, f"/v1/cohorts/size?cohort={quote(cohort)}")
+    assert (found["users"], len(found["warnings"])) == (0, 3)
+
+
 async def test_a_good_cohort_needs_no_warning(client: Client) -> None:
     for path in _paths("young_us"):
         found = await _problem(client, path)
