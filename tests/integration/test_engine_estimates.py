@@ -26,7 +26,7 @@ from tests.unit.http.conftest import FakeLag, FakeWriter
 DAY_MS = 24 * HOUR_MS
 COHORT = "locale:US, age:18-24, gender:F"
 RELATED = "locale:US, age:18-24 AND NOT gender:F"
-USERS, EVENTS, ITEMS = 400, 5_000, 20
+USERS, EVENTS, ITEMS = 400, 3_000, 20
 PLENTY = 10**9
 
 
