@@ -144,6 +144,9 @@ async def test_as_of_serves_decay_and_says_how_exact_it_is(site: Site) -> None:
     async with running(site) as engine:
         page = await engine.query(f"RETRIEVE items USING PROFILE viewed AS OF {at_ms} LIMIT 20")
         warm = await engine.query(f"RETRIEVE items USING PROFILE warm AS OF {at_ms} LIMIT 20")
+        some = await engine.query(
+            f"RETRIEVE items USING PROFILE viewed FILTER view.decay(24h) >= 0.9 AS OF {at_ms} LIMIT 20"
+        )
         quiet: Any = await engine.ledger("item", "item_05", "view", at=site.now_ms - 60_000)
     expected: dict[str, float] = {}
     for event in site.events:
@@ -152,6 +155,8 @@ async def test_as_of_serves_decay_and_says_how_exact_it_is(site: Site) -> None:
     found = {item: score for item, score in scores(page).items() if score > 0}
     assert found == {item: pytest.approx(expected[item], rel=0.015) for item in expected}
     assert any("summed from buckets" in warning for warning in page.warnings)
+    assert scores(some) == {item: score for item, score in found.items() if score >= 0.9}
+    assert 0 < len(some.results) < len(found), "a filter reads the decay of that time as well"
     then = warmth(site, at_ms)
     cut = 13 * HOUR_MS / (4 * DAY_MS)  # no bucket of an hour weighs more than one event of 12
     assert scores(warm) == {item: pytest.approx(then.get(item, 0.0), abs=cut) for item in scores(warm)}
