@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from queryd.hot.arrays import I64, Mask
 
-_SAMPLE = 16_384
+_SAMPLE = 4_096
 _LISTED_MAX = 8_192
 _SPARE = 2.0
 
