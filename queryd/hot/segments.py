@@ -2,8 +2,8 @@
 
 Of each user and atom (at least N events in the last W) one number is kept: the moment until which it holds,
 which is the N-th newest time plus W. Bitmaps of members are those of one moment; a later one re-evaluates
-those whose row has changed since and those for whom some atom has ended meanwhile. 24 bytes a user and 8 for
-each atom; a schema without segments pays nothing.
+those whose row has changed since and those for whom some atom has ended meanwhile. 42 to 66 bytes a user and
+8 for each atom; a schema without segments pays nothing.
 """
 
 from __future__ import annotations
