@@ -9,7 +9,7 @@ from pathlib import Path
 
 BENCHMARKS = (
     "log", "log_limits", "ingest", "freshness", "query", "views", "user_reads", "memory_site", "refold",
-    "segments", "estimator", "relative",
+    "cohorts", "segments", "estimator", "relative",
 )  # fmt: skip
 HAVE_SHORT_FORM = frozenset(BENCHMARKS) - {"query", "views"}
 
