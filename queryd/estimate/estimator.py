@@ -68,13 +68,12 @@ class CohortEstimator:
             return Choice("exact", rows, rows_max, "its rows are within the budget")
         table = self._table(count.cohort)
         singles, pairs = self._known(count, table)
-        why = f"summing {rows:,} rows would take more than the {rows_max:,} that the deadline allows"
+        why = f"{rows:,} rows would have to be summed, the budget has {rows_max:,} left"
         if pairs:
             return Choice("ipf", rows, rows_max, f"{why}; fitted to two-way counters")
-        known = "counters of single values" if singles else "everybody's counts"
-        return Choice(
-            "independence", rows, rows_max, f"{why}; two-way counters are not kept yet, {known} are"
-        )
+        known = "counters of single values" if singles else "everybody's counts and a sample"
+        why = f"{why}; two-way counters are not kept yet: fitted to {known}"
+        return Choice("independence", rows, rows_max, why)
 
     def ask_ahead(self, count: Count, range_at: Callable[[int], BucketRange]) -> None:
         """Have the sums made that would have answered a count, over its range as of each time in epoch ms."""
@@ -97,26 +96,33 @@ class CohortEstimator:
         rows = self._cold.rows_to_read(self._past(count.wanted), by_profile=True, enough=rows_max)
         if rows <= rows_max:
             return Choice("exact", rows, rows_max, "its rows are within the budget of the tables")
-        why = f"more than the {rows_max:,} rows would be read from the tables that the deadline allows"
-        return Choice("independence", rows, rows_max, f"{why}; everybody's counts and a sample are")
+        why = f"{rows:,} rows or more would be read from the tables, the budget has {rows_max:,} left"
+        return Choice("independence", rows, rows_max, f"{why}; fitted to everybody's counts and a sample")
 
     def estimate_cold(self, count: Count, total: I64) -> CountEstimate:
         """Estimate a count of the past from everybody's, and from all profiles in a part of that time."""
         self.estimates += 1
         table = self._table(count.cohort)
-        past = self._past(count.wanted)
-        middle = (past.low + past.high) // 2
-        an_hour = self._cold.rows_to_read(
-            BucketRange(False, middle, middle), by_profile=True, enough=self.budget.cold_rows
-        )
-        hours_max = max(1, self.budget.cold_rows // max(1, an_hour))
         cells = [
             piece.cells
-            for part in spread(past, hours_max)
+            for part in self._affordable(self._past(count.wanted))
             for piece in self._cold.pieces(count.signal, part, None, by_profile=True)
         ]
         sampler = self._sampler(thinned(cells, _COLD_CELLS_MAX), table, len(total))
         return estimated(table, Counters(table, total, [], {}).known(), sampler)
+
+    def _affordable(self, past: BucketRange) -> list[BucketRange]:
+        """Hours that lie evenly in a range, twice as many as long as the budget is enough to read them."""
+        chosen, hours = spread(past, 1), 2
+        while hours < 2 * (past.high - past.low + 1):
+            parts = spread(past, hours)
+            rows = 0
+            for part in parts:
+                rows += self._cold.rows_to_read(part, by_profile=True, enough=self.budget.cold_rows - rows)
+                if rows > self.budget.cold_rows:
+                    return chosen
+            chosen, hours = parts, 2 * hours
+        return chosen
 
     def _past(self, wanted: BucketRange) -> BucketRange:
         """The part of a range that is not in memory."""

@@ -203,6 +203,9 @@ async def test_the_past_has_a_budget_of_its_own(site: Site) -> None:
         async with running(site, cohort_cold_rows_max=500) as engine:
             told = step(await engine.query(f"EXPLAIN {asked}"))
             estimated = await engine.query(asked)
+            read = engine._cold.blocks_read
+            assert (await engine.query(asked)).estimator == "independence"
+            assert engine._cold.blocks_read == read  # what is kept does not tempt it to read the rest
     finally:
         site.now_ms = before
     assert (exact.estimator, exact.error_bound) == ("exact", 0.0)
