@@ -155,6 +155,7 @@ class PartitionLog:
         location = self._open_locations.get(offset)
         if location is None:
             segment = self._segment_of(offset)
+            self._touch(segment)
             location = Location(offset, segment.base_offset, segment.locate(offset, segment.size))
         return location
 
@@ -364,6 +365,7 @@ class PartitionLog:
         A reader that is told of a transaction without marker would take the producer's next one for aborted.
         """
         segment = self._segment_of(offset)
+        self._touch(segment)
         position = segment.locate(offset, segment.size)
         if position >= segment.size:
             return False

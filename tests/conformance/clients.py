@@ -26,8 +26,9 @@ def _admin(address: str) -> AdminClient:
 
 
 def create(log: Broker, name: str, partitions: int, config: dict[str, str] | None = None) -> None:
-    """Makes a topic and waits until every partition has a leader."""
-    admin(log).create_topics([NewTopic(name, partitions, 1, config=config or {})])[name].result(WAIT_S)
+    """Makes a topic and waits until every partition has a leader. Records of long ago do not expire."""
+    settings = {"retention.ms": "-1", **(config or {})}
+    admin(log).create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result(WAIT_S)
     until(lambda: _leaders(log, name) == partitions, lambda: time.sleep(0.02))
 
 

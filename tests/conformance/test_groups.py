@@ -201,7 +201,7 @@ def test_a_session_that_is_too_short_is_refused(log: Broker, topic: str) -> None
 def test_a_silent_member_loses_its_partitions(log: Broker, topic: str) -> None:
     """It is stopped in the middle: no heartbeat, no leave."""
     group = f"silent-{topic}"
-    silent = consumer(log, group, **{"max.poll.interval.ms": 6_000})
+    silent = consumer(log, group, **{"session.timeout.ms": 2_000, "max.poll.interval.ms": 2_000})
     silent.subscribe([topic])
     until(lambda: owned([silent]) == [0, 1, 2, 3], lambda: poll([silent]))
     other = consumer(log, group)
