@@ -70,6 +70,8 @@ class AheadSums:
         for each in wanted:
             self._ranges[each] = range_at
             self._ranges.move_to_end(each)
+            if self._kept_range(each) is None:
+                self._standing.discard(each)
         sums_max = max(_SUMS_MIN, BYTES_MAX // (_BYTES_OF_ITEM * max(1, self._hot.by_profile.items)))
         while len(self._ranges) > sums_max:
             forgotten, _ = self._ranges.popitem(last=False)
@@ -92,7 +94,7 @@ class AheadSums:
         if time.monotonic() - self._followed_s > _FOLLOW_EVERY_S:
             self._followed_s = time.monotonic()
             for wanted in list(self._standing):
-                if self._kept_range(wanted) is None:  # evicted: made again when it is asked for again
+                if self._kept_range(wanted) is None:  # evicted: made again if it is asked for again
                     self._give_up(wanted)
                 else:
                     yield from self._make(wanted)

@@ -244,7 +244,7 @@ async def test_a_partition_with_a_new_owner_has_its_sums_made_anew(tmp_path: Pat
         assert lost.estimator == "independence"
         for _ in engine.ahead.work():
             pass
-        assert (await engine.query(query(COHORT))).estimator == "independence"  # not before it is asked again
+        assert (await engine.query(query(COHORT))).estimator == "exact"
 
 
 @pytest.mark.parametrize(("window", "hours"), [("1h", 1), ("24h", 24), ("30d", 720)])
