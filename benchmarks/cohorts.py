@@ -79,8 +79,16 @@ class Day:
         self.now_ms = int(time.time() * 1000)
         self.site.add_items(options.items)
         self._dimension_keys = self.people.dimension_keys()
-        self._profile_of: dict[int, int] = {}
+        self._number_profiles()
         self._fill(options.events)
+
+    def _number_profiles(self) -> None:
+        """Number what is known by string, as loading does; what comes new while hours pass is not."""
+        _, first = np.unique(self._dimension_keys, return_index=True)
+        segments = self.people.segments[first] if self.with_segments else None
+        strings = sorted(self.people.strings(first, segments))
+        for start in range(0, len(strings), 8_192):
+            self.site.hot.profiles.deal(strings[start : start + 8_192])
 
     def _fill(self, events: int) -> None:
         hour = self.now_ms // 3_600_000
