@@ -7,17 +7,14 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from materializers.rows.edge_counts import TABLE as EDGE_COUNTS
 from materializers.rows.edge_counts import decode_edge_count, edge_count_key
 from materializers.rows.entities import (
     EDGES,
-    TABLE_OF_KIND,
     StoredEdge,
     decode_edge,
-    decode_entity_row,
     edge_keys_of,
     edge_range,
 )
@@ -208,17 +205,6 @@ class UserReader:
         partitions = [self.partition(id_)] if outgoing else range(self._partitions)
         rows = self._tables.get_many(EDGE_COUNTS, [(partition, key) for partition in partitions])
         return sum(decode_edge_count(row) for row in rows)
-
-    def profiles(self, partition: int) -> Iterator[dict[str, str]]:
-        """``{dimension: value}`` of every user of a partition, by the records as they are now."""
-        dimensions = self._hot.schema.dimensions
-        for _, value in self._tables.scan(TABLE_OF_KIND["user"], partition):
-            row = decode_entity_row(value)
-            if row.status == "deleted":
-                continue
-            attributes = msgspec.json.decode(row.raw)
-            values = {name: dimension.value_of(attributes) for name, dimension in dimensions.items()}
-            yield {name: found for name, found in values.items() if found is not None}
 
     def hidden_creators(self, user: str, at_ms: int) -> list[str]:
         """Targets of the user's hiding edges (block, mute …)."""
