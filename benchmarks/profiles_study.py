@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -154,7 +155,7 @@ def cohorts(people: Population, events: Events) -> list[Cohort]:
     return found
 
 
-class Layout:
+class Layout(Protocol):
     """What a layout takes in memory, without the profiles' own columns, and its sum of a cohort."""
 
     name: str
@@ -162,10 +163,10 @@ class Layout:
 
     def sum(self, cohort: Cohort) -> npt.NDArray[np.integer]:
         """Counts by item."""
-        raise NotImplementedError
+        ...
 
 
-class Rows(Layout):
+class Rows:
     """Plain columns by hour, sorted by profile."""
 
     name = "rows"
@@ -195,7 +196,7 @@ class Rows(Layout):
         return counts
 
 
-class Runs(Layout):
+class Runs:
     """Queryd's own."""
 
     name = "runs"
@@ -235,7 +236,7 @@ class Ordered(Runs):
         return np.lexsort((events.segments_of, events.dimension_of))
 
 
-class Factored(Layout):
+class Factored:
     """Eight hours sorted by tuple of dimensions; the number of the set of segments beside each cell."""
 
     name = "factored"
@@ -270,7 +271,7 @@ class Factored(Layout):
         return counts
 
 
-class Hourly(Layout):
+class Hourly:
     """Eight hours with profiles of their own numbers, and for each its tuple and its set of segments."""
 
     name = "hourly"
@@ -335,7 +336,8 @@ def run(options: argparse.Namespace) -> tuple[Result, Result]:
     asked = cohorts(people, events)
     expected = [np.bincount(events.item[each.joint[events.joint]], minlength=options.items) for each in asked]
     rows: list[dict[str, object]] = []
-    for kind in (Rows, Runs, Ordered, Factored, Hourly):
+    kinds: tuple[Callable[[Events, int], Layout], ...] = (Rows, Runs, Ordered, Factored, Hourly)
+    for kind in kinds:
         layout = kind(events, options.items)
         row: dict[str, object] = {"layout": layout.name, "bytes a cell": layout.nbytes / len(events.item)}
         for cohort, counts in zip(asked, expected, strict=True):
