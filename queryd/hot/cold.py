@@ -6,6 +6,7 @@ into later, until an event comes late for it; then it is read again.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class ColdTier:
         self._hot = hot
         self._cells_max = cells_max
         self._days: OrderedDict[_Key, _Day] = OrderedDict()
+        self._written: dict[tuple[str, int], list[int]] = {}
         self._cells = 0
         self.blocks_read = 0
 
@@ -119,13 +121,20 @@ class ColdTier:
 
     def touched(self, table: str, partition: int, days: Iterable[int]) -> None:
         """Events came for these days: forget what was read of them."""
+        written = self._written.get((table, partition))
         for day in days:
             self._forget((table, partition, day))
+            if written is not None:
+                place = bisect_left(written, day)
+                if written[place : place + 1] != [day]:
+                    written.insert(place, day)
 
     def drop_partition(self, partition: int) -> None:
         """Forget everything of a partition: its rows are read anew."""
         for key in [key for key in self._days if key[1] == partition]:
             self._forget(key)
+        for table in (GLOBAL_BLOCKS, COHORT_BLOCKS):
+            self._written.pop((table, partition), None)
 
     def _holds(self, partition: int, items: Mask) -> bool:
         owned = self._hot.item_maps.get(partition, OrdinalMap()).mapped()
@@ -136,7 +145,7 @@ class ColdTier:
         kept: dict[int, _Day] = {}
         missing = self._missing(table, partition, low, high)
         unread = set(missing)
-        for number in range(low // _HOURS_IN_DAY, high // _HOURS_IN_DAY + 1):
+        for number in self._days_of(table, partition, low, high):
             key = (table, partition, number)
             if number not in unread:
                 self._days.move_to_end(key)
@@ -150,12 +159,36 @@ class ColdTier:
     def _missing(self, table: str, partition: int, low: int, high: int) -> list[int]:
         """The days of which the hours ``low`` to ``high`` are not kept."""
         missing = []
-        for number in range(low // _HOURS_IN_DAY, high // _HOURS_IN_DAY + 1):
+        for number in self._days_of(table, partition, low, high):
             day = self._days.get((table, partition, number))
             first, last = number * _HOURS_IN_DAY, (number + 1) * _HOURS_IN_DAY - 1
             if day is None or day.low > max(low, first) or min(high, last) > day.high:
                 missing.append(number)
         return missing
+
+    def _days_of(self, table: str, partition: int, low: int, high: int) -> list[int]:
+        """The days with blocks that hold the hours ``low`` to ``high``, ascending."""
+        written = self._written.get((table, partition))
+        if written is None:
+            written = self._written[table, partition] = sorted(self._find_days(table, partition))
+        first, last = low // _HOURS_IN_DAY, high // _HOURS_IN_DAY
+        return written[bisect_left(written, first) : bisect_right(written, last)]
+
+    def _find_days(self, table: str, partition: int) -> set[int]:
+        """Every day with blocks: one seek for each and each resolution, however long ago the first is."""
+        days: set[int] = set()
+        for resolution in Resolution:
+            minute, end = 0, (_LAST_HOUR + 1) * _MINUTES_IN_HOUR
+            while minute < end:
+                row = next(
+                    iter(self._tables.scan(table, partition, *block_range(resolution, minute, end))), None
+                )
+                if row is None:
+                    break
+                day = split_block_key(row[0])[1] // (_MINUTES_IN_HOUR * _HOURS_IN_DAY)
+                days.add(day)
+                minute = (day + 1) * _MINUTES_IN_HOUR * _HOURS_IN_DAY
+        return days
 
     def _blocks(self, table: str, partition: int, numbers: range, low: int, high: int) -> Iterator[bytes]:
         """Blocks of whole days, and of their hours between ``low`` and ``high``."""

@@ -294,6 +294,32 @@ def test_reading_an_hour_of_the_past_reads_no_more_than_that(tmp_path: Path) -> 
     assert reader.cold.blocks_read == 23, "the second time it is in memory"
 
 
+def test_a_read_of_long_ago_costs_the_days_that_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not those since, or the ages to come: all of it less what came later is asked for."""
+    site = Site(tmp_path, SCHEMA)
+    site.user("us", locale="US")
+    for days in (7_000, 6_900, 6_000, 1):
+        site.signal("view", "a", "us", ago_ms=days * DAY_MS)
+    site.flush()
+    reader = Reader(site)
+    reader.load()
+    scans = 0
+    scan = site.tables.scan
+
+    def counted(*arguments: object) -> object:
+        nonlocal scans
+        scans += 1
+        return scan(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(site.tables, "scan", counted)
+    for days, count in ((7_001, 0), (6_950, 1), (6_500, 2), (2, 3)):
+        read = reader.reads(NOW_MS - days * DAY_MS).of_items(0, "all_time", US, reader.mask("a"))
+        assert read.count == count
+    assert scans < 100
+
+
 def test_what_is_kept_of_the_past_is_bounded_and_a_late_event_is_seen(tmp_path: Path) -> None:
     site = Site(tmp_path, SCHEMA)
     for days in range(33, 60):
