@@ -19,3 +19,7 @@ class AcquisitionStoppedError(TidalError):
 
 class TablesUnreadableError(TidalError):
     """A worker's tables cannot be read now: it has not created them yet, or they were just replaced."""
+
+
+class FlushBrokenError(TidalError):
+    """A flush broke off after it had taken rows out of memory: only a replay from the log has them again."""

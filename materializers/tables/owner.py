@@ -24,7 +24,12 @@ from materializers.stage_clock import StageClock
 from materializers.tables.cadence import CHECKPOINT_PACE, FLUSH_PACE, Cadence, Pace
 from materializers.tables.changelog import ChangelogTopics, ChangelogWriter, Checkpoint
 from materializers.tables.database import Database, PartitionWriter
-from materializers.tables.errors import AcquisitionStoppedError, CheckpointAbortedError, PartitionLostError
+from materializers.tables.errors import (
+    AcquisitionStoppedError,
+    CheckpointAbortedError,
+    FlushBrokenError,
+    PartitionLostError,
+)
 from materializers.tables.feed import (
     CHANGES_TABLE,
     OWNERSHIP_SECTION,
@@ -160,6 +165,7 @@ class TableOwner:
         self._room.set()
         self._no_room = asyncio.Event()
         self._flush_lock = asyncio.Lock()
+        self._broken_off = False
         self._checkpoint_lock = asyncio.Lock()
         self.forward_gate = asyncio.Lock()
         """Held while a slice is folded that sends to other partitions, and while a flush waits for those
@@ -342,6 +348,20 @@ class TableOwner:
                     self._flush_cadence.ran(time.monotonic(), run_s)
 
     def _flush_now(self, states: Sequence[PartitionState]) -> None:
+        """Write ``states``. After one that failed none is tried, not even at the end: it would write offsets
+        whose rows are lost, where the worker's next start reads them from the log.
+        """
+        if self._broken_off:
+            raise FlushBrokenError("an earlier flush failed; the worker stops and folds those records again")
+        self._broken_off = True
+        try:
+            self._write_states(states)
+        except BaseException as error:
+            self.fail(error)
+            raise
+        self._broken_off = False
+
+    def _write_states(self, states: Sequence[PartitionState]) -> None:
         batch = self._database.begin_flush()
         flush = self._database.flush_number
         sections: list[Section] = []
