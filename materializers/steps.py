@@ -192,7 +192,10 @@ class Steps:
                 continue
             if portion is None:
                 portion = portions[place] = Portion(state, records.topic)
-            portion.parts.append(records)
+            # After a seek back records are delivered again, perhaps into the step that has them already.
+            fresh = records if after is None else records.beyond(after)
+            if len(fresh):
+                portion.parts.append(fresh)
             if ends:
                 portion.finished.append(event)
         return list(portions.values())

@@ -86,6 +86,19 @@ async def test_one_step_folds_all_partitions() -> None:
     assert [id(each) for each in owner.finished] == [id(events[0]), id(events[2]), id(events[1])]
 
 
+async def test_records_that_are_delivered_again_are_folded_once() -> None:
+    """A seek back while they wait: both deliveries come in one step."""
+    owner, folded = Owner({0: -1}), list[list[tuple[int, list[int]]]]()
+    steps = _steps(owner, folded)
+    events = [_event(_part(0, 0, 5)), _event(_part(0, 2, 2)), _event(_part(0, 3, 4))]
+    for event in events:
+        await steps.inbox.put(event)
+    await _run(steps)
+    assert folded == [[(0, [0, 1, 2, 3, 4, 5, 6])]]
+    assert owner.events == [(0, 7)]
+    assert owner.finished == events
+
+
 async def test_a_hole_stops_its_partition_and_no_other() -> None:
     owner, folded = Owner({0: -1, 1: -1}), list[list[tuple[int, list[int]]]]()
     steps = _steps(owner, folded)
