@@ -308,7 +308,7 @@ class PartitionLog:
             end = limit.position if segment.base_offset == limit.segment_base else segment.size
             if position < 0:
                 self._touch(segment)
-                position = segment.locate(offset, end)
+                position = segment.locate(offset, end, gapless=self._is_gapless)
             if position < end:
                 self._touch(segment)
                 length = segment.cut(position, position + bytes_max, end) - position

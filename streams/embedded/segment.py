@@ -232,17 +232,23 @@ class Segment:
 
     # -- read ----------------------------------------------------------------------------------
 
-    def locate(self, offset: int, end: int) -> int:
+    def locate(self, offset: int, end: int, *, gapless: bool = False) -> int:
         """Position of the batch that holds `offset`, or of the first after it; `end` if there is none.
 
-        Only bytes below `end` are looked at.
+        Only bytes below `end` are looked at. gapless: offsets follow each other without holes, so a batch
+        that does not begin where the one before it ends has had its offset altered, and is passed over.
         """
         self._load_index()
         slot = bisect_right(self._offsets, offset) - 1
         position = self._positions[slot] if slot >= 0 else 0
+        due: int | None = self._offsets[slot] if slot >= 0 else self.base_offset
         for at, header in self.walk(position, end):
+            if gapless and due is not None and header.base_offset != due:
+                due = None  # nobody vouches for the next one; its own neighbour will
+                continue
             if header.last_offset >= offset:
                 return at
+            due = header.next_offset
         return end
 
     def walk(self, position: int, end: int) -> HeaderWalk:
@@ -332,9 +338,13 @@ def _sound_bytes(data: bytes, offset: int, end: int, *, gapless: bool) -> int:
     position = 0
     while position + HEADER_BYTES <= len(data):
         header = read_header(data, position)
-        follows = header.base_offset <= offset <= header.last_offset
-        if not gapless:
-            follows = header.last_offset >= offset and (position == 0 or header.base_offset >= offset)
+        is_first = position == 0
+        if gapless:
+            follows = header.base_offset == offset or (
+                is_first and header.base_offset <= offset <= header.last_offset
+            )
+        else:
+            follows = header.last_offset >= offset and (is_first or header.base_offset >= offset)
         if not follows or header.next_offset > end or not is_whole(data, position, header):
             break
         position += header.size

@@ -6,7 +6,7 @@ import random
 import tempfile
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.embedded.errors import CorruptBatchError
@@ -86,6 +86,7 @@ def readable(under_test: LogUnderTest) -> list[Row]:
 
 
 @given(st.integers(0, 1 << 32))
+@example(387330)  # one altered bit moves a batch onto the end of the one before it
 def test_damaged_logs_serve_only_what_was_written(seed: int) -> None:
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
