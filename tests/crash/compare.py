@@ -11,7 +11,6 @@ from tests.crash.tables import HOUR_MS, Tables
 from tests.oracle import CleanFold
 
 DECAY_TOLERANCE = 1e-9
-PREFERENCE_TOLERANCE = 1e-6
 WEIGHT_TOLERANCE = 1e-9
 SHOWN_MAX = 5
 
@@ -86,7 +85,7 @@ def _preferences(tables: Tables, clean: CleanFold) -> Iterator[str]:
                 for mine, theirs in ((stored[1], expected.long), (stored[2], expected.short))
                 for left, right in zip(mine, theirs, strict=True)
             )
-            if stored[0] != expected.updates or worst > PREFERENCE_TOLERANCE:
+            if stored[0] != expected.updates or worst > expected.error:
                 yield f"{user}: updates {stored[0]} and {expected.updates}, farthest apart {worst:.3g}"
 
 

@@ -26,6 +26,9 @@ MICRO = 1_000_000
 
 LONG_RATE, SHORT_RATE = (1.0, 0.05, 20.0), (1.0, 0.5, 5.0)  # η₀, η_min, τ
 CANCELLED_SHARE = 1e-3
+ROUNDING = 2.0**-22
+"""Of one update in 32-bit arithmetic, with some to spare."""
+PREFERENCE_ERROR = 1e-6
 
 CardPositions = Mapping[int, Sequence[tuple[int, Mapping[int, int]]]]
 """User partition -> (last offset applied, by partition of ``tidal.items`` the first offset not seen), in the
@@ -33,9 +36,12 @@ order in which the partition went on to fold with those items' records."""
 
 
 class Preference(NamedTuple):
+    """``error`` bounds what 32-bit arithmetic may differ by: it grows where an update nearly cancels."""
+
     updates: int
     long: list[float]
     short: list[float]
+    error: float
 
 
 class Edge(NamedTuple):
@@ -159,19 +165,19 @@ class CleanFold:
         """Vectors after all of the user's events on known items; None without an update."""
         long: list[float] | None = None
         short: list[float] | None = None
-        updates = 0
+        updates, long_error, short_error = 0, 0.0, 0.0
         for event, item in self._applied(user):
             vector = item.embeddings.get(slot)
             strength = self.schema.signals[event.kind].preference * (event.weight / MICRO)
             if vector is None or strength == 0.0:
                 continue
             unit = _normalized([float(value) for value in vector])
-            long = _turned(long, unit, strength * _rate(LONG_RATE, updates))
-            short = _turned(short, unit, strength * _rate(SHORT_RATE, updates))
+            long, long_error = _turned(long, unit, strength * _rate(LONG_RATE, updates), long_error)
+            short, short_error = _turned(short, unit, strength * _rate(SHORT_RATE, updates), short_error)
             updates += 1
         if long is None or short is None:
             return None
-        return Preference(updates, long, short)
+        return Preference(updates, long, short, max(long_error, short_error, PREFERENCE_ERROR))
 
     def relationship(self, user: str, type_name: str, target: str) -> Edge | None:
         """The weight of an implicit edge; None when no event moved it."""
@@ -381,13 +387,19 @@ def _rate(rate: tuple[float, float, float], updates: int) -> float:
     return max(eta_min, eta_0 / (1.0 + updates / tau))
 
 
-def _turned(pref: list[float] | None, unit: list[float], eta: float) -> list[float]:
-    """normalize(pref + η·e); what all but cancels leaves the vector as it was."""
+def _turned(
+    pref: list[float] | None, unit: list[float], eta: float, error: float
+) -> tuple[list[float], float]:
+    """normalize(pref + η·e), and the error of 32-bit arithmetic after it, which grows with what cancels.
+
+    What all but cancels leaves the vector as it was.
+    """
     before = pref or [0.0] * len(unit)
     moved = [old + eta * part for old, part in zip(before, unit, strict=True)]
-    if _length(moved) < CANCELLED_SHARE * ((pref is not None) + abs(eta)):
-        return before
-    return _normalized(moved)
+    length, added = _length(moved), (pref is not None) + abs(eta)
+    if length < CANCELLED_SHARE * added:
+        return before, error
+    return _normalized(moved), (error + ROUNDING * added) / length
 
 
 def _length(vector: list[float]) -> float:

@@ -14,6 +14,7 @@ from tests.view_harness import DIM, run_carded, small_schema
 from tests.view_strategies import USERS, Cuts, cuts, streams
 
 SOUND_DIM = 3
+RECORD_MS = 1_763_600_000_000
 
 
 def embedding(seed: int, dim: int = DIM) -> list[float]:
@@ -34,6 +35,16 @@ ITEMS: dict[str, dict[str, object]] = {
     "i2": {"embeddings": {"look": embedding(2), "sound": embedding(5, SOUND_DIM)}},
     "i3": {},
 }
+
+
+def test_what_an_update_leaves_over_is_as_exact_as_32_bits_allow() -> None:
+    """The last event takes back nearly all that the first gave: rounding grows with what it cancels."""
+    events = [
+        Event(0, 0, RECORD_MS, "glance", "i2", "u2", -1, RECORD_MS, "{}"),
+        Event(0, 1, RECORD_MS, "jeer", "i2", "u2", -2_886_488, RECORD_MS, "{}"),
+    ]
+    partition, oracle = run_carded(VIEW, SCHEMA, ITEMS, events, Cuts([1], frozenset(), frozenset()))
+    check_preferences(partition.rows, oracle, ["u2"])
 
 
 @given(streams(), cuts)
