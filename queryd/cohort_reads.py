@@ -20,16 +20,7 @@ from queryd.language.parse import from_predicate_error
 from schemas.contradiction import is_contradiction
 from schemas.errors import PredicateError, shown
 from schemas.model import Schema
-from schemas.predicate import (
-    And,
-    Comparison,
-    Not,
-    Or,
-    Predicate,
-    check,
-    parse_predicate,
-    to_text,
-)
+from schemas.predicate import Comparison, Predicate, check, leaves, parse_predicate, to_text
 from schemas.predicate_match import as_text
 
 _SIZES_MAX: Final = 64
@@ -179,19 +170,10 @@ def near_values(value: str, known: Sequence[str]) -> list[str]:
 
 def _named_values(predicate: Predicate, schema: Schema) -> Iterator[tuple[str, str]]:
     """Dimension and value, as text, of each comparison with a dimension that does not list its values."""
-    for leaf in _comparisons(predicate):
-        if leaf.op not in ("=", "!=", "IN") or schema.dimensions[leaf.field].buckets:
+    for leaf in leaves(predicate):
+        if not isinstance(leaf, Comparison) or leaf.op not in ("=", "!=", "IN"):
+            continue
+        if schema.dimensions[leaf.field].buckets:
             continue
         values = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
         yield from ((leaf.field, as_text(value)) for value in values if value is not None)
-
-
-def _comparisons(predicate: Predicate) -> Iterator[Comparison]:
-    match predicate:
-        case And(children) | Or(children):
-            for child in children:
-                yield from _comparisons(child)
-        case Not(child):
-            yield from _comparisons(child)
-        case Comparison():
-            yield predicate

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, count, pairwise
 from typing import Final
 
-from schemas.predicate_ast import And, Comparison, Flag, Not, Or, Predicate, Scalar
+from schemas.predicate_ast import And, Comparison, Flag, Not, Or, Predicate, Scalar, leaves, subject
 from schemas.predicate_match import as_number, as_text, matches_profile
 
 WORK_MAX: Final = 10_000
@@ -35,12 +35,13 @@ def is_contradiction(predicate: Predicate, labels: Mapping[str, Sequence[str]] |
     Args:
         labels: all values of the dimensions that have buckets.
     """
-    leaves: dict[str, list[Comparison | Flag]] = {}
-    for leaf in _leaves(predicate):
-        leaves.setdefault(leaf.name if isinstance(leaf, Flag) else leaf.field, []).append(leaf)
+    about: dict[str, list[Comparison | Flag]] = {}
+    for leaf in leaves(predicate):
+        if isinstance(leaf, Comparison | Flag):
+            about.setdefault(subject(leaf), []).append(leaf)
     try:
-        cases = {name: _cases(found, (labels or {}).get(name, ())) for name, found in leaves.items()}
-        return not _Search(predicate, cases, WORK_MAX // max(1, sum(map(len, leaves.values())))).satisfiable()
+        cases = {name: _cases(found, (labels or {}).get(name, ())) for name, found in about.items()}
+        return not _Search(predicate, cases, WORK_MAX // max(1, sum(map(len, about.values())))).satisfiable()
     except _TooMany:
         return False
 
@@ -76,10 +77,8 @@ def _verdict(predicate: Predicate, chosen: Mapping[str, str | None]) -> bool | N
         case Not(child):
             inner = _verdict(child, chosen)
             return None if inner is None else not inner
-        case Flag(name):
-            return _leaf_verdict(predicate, name, chosen)
-        case Comparison():
-            return _leaf_verdict(predicate, predicate.field, chosen)
+        case Flag() | Comparison():
+            return _leaf_verdict(predicate, chosen)
         case _:
             return None
 
@@ -90,31 +89,21 @@ def _joined(verdicts: Sequence[bool | None], *, decisive: bool) -> bool | None:
     return None if None in verdicts else not decisive
 
 
-def _leaf_verdict(leaf: Flag | Comparison, name: str, chosen: Mapping[str, str | None]) -> bool | None:
+def _leaf_verdict(leaf: Flag | Comparison, chosen: Mapping[str, str | None]) -> bool | None:
+    name = subject(leaf)
     if name not in chosen:
         return None
     value = chosen[name]
     return matches_profile(leaf, {} if value is None else {name: value})
 
 
-def _leaves(predicate: Predicate) -> Iterator[Comparison | Flag]:
-    match predicate:
-        case And(children) | Or(children):
-            for child in children:
-                yield from _leaves(child)
-        case Not(child):
-            yield from _leaves(child)
-        case Flag() | Comparison():
-            yield predicate
-
-
-def _cases(leaves: Sequence[Comparison | Flag], labels: Sequence[str]) -> Values:
-    """Values of one name of which one satisfies any combination of ``leaves`` that can be satisfied."""
-    if any(isinstance(leaf, Flag) for leaf in leaves):
+def _cases(about: Sequence[Comparison | Flag], labels: Sequence[str]) -> Values:
+    """Values of one name of which one satisfies any combination of ``about`` that can be satisfied."""
+    if any(isinstance(leaf, Flag) for leaf in about):
         return ("true", None)
     if labels:
         return (*labels, None)
-    comparisons = [leaf for leaf in leaves if isinstance(leaf, Comparison)]
+    comparisons = [leaf for leaf in about if isinstance(leaf, Comparison)]
     named = [value for leaf in comparisons for value in _operands(leaf) if leaf.op != "CONTAINS"]
     parts = {as_text(value) for leaf in comparisons if leaf.op == "CONTAINS" for value in _operands(leaf)}
     texts = [as_text(value) for value in named]

@@ -6,11 +6,14 @@ from schemas.predicate_ast import (
     And,
     Comparison,
     Flag,
+    Leaf,
     Not,
     Or,
     Position,
     Predicate,
     SignalComparison,
+    leaves,
+    subject,
 )
 from schemas.predicate_check import check
 from schemas.predicate_match import matches_profile
@@ -29,6 +32,7 @@ __all__ = [
     "Comparison",
     "Condition",
     "Flag",
+    "Leaf",
     "Not",
     "Or",
     "Position",
@@ -36,8 +40,10 @@ __all__ = [
     "PredicateTransformer",
     "SignalComparison",
     "check",
+    "leaves",
     "matches_profile",
     "parse_predicate",
+    "subject",
     "syntax_error",
     "to_text",
 ]

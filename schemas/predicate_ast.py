@@ -6,6 +6,7 @@ Positions are carried for error messages and left out of comparison.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -83,4 +84,22 @@ class SignalComparison:
     position: Position = dataclasses.field(default=NOWHERE, compare=False, repr=False)
 
 
-Predicate: TypeAlias = And | Or | Not | Comparison | Flag | SignalComparison
+Leaf: TypeAlias = Comparison | Flag | SignalComparison
+Predicate: TypeAlias = And | Or | Not | Leaf
+
+
+def leaves(predicate: Predicate) -> Iterator[Leaf]:
+    """What ``predicate`` joins and negates, in the order of the text; one that stands twice comes twice."""
+    match predicate:
+        case And(children) | Or(children):
+            for child in children:
+                yield from leaves(child)
+        case Not(child):
+            yield from leaves(child)
+        case _:
+            yield predicate
+
+
+def subject(leaf: Comparison | Flag) -> str:
+    """The field, dimension, state or segment that it is about."""
+    return leaf.name if isinstance(leaf, Flag) else leaf.field

@@ -9,7 +9,7 @@ from schemas.durations import ALL_TIME, parse_duration
 from schemas.errors import PredicateError, Problem
 from schemas.ids import find_code_collisions
 from schemas.node import nearest
-from schemas.predicate_ast import And, Comparison, Not, Or, Predicate
+from schemas.predicate_ast import Comparison, Predicate, leaves
 from schemas.predicate_check import check
 from schemas.segment_ast import AllOf, AnyOf, Formula, Measure, NoneOf
 from schemas.segment_parser import FORM, parse_segment
@@ -95,18 +95,8 @@ def _condition_problems(schema: Schema, path: str, where: Predicate) -> Iterator
     except PredicateError as error:
         yield Problem(path, "item condition", f"one that holds: {error.summary}", error.nearest)
         return
-    if not _about_fields(where):
+    if not all(isinstance(leaf, Comparison) for leaf in leaves(where)):
         yield Problem(path, "item condition", "comparisons of fields of items alone: no user states")
-
-
-def _about_fields(where: Predicate) -> bool:
-    match where:
-        case And(children) | Or(children):
-            return all(map(_about_fields, children))
-        case Not(child):
-            return _about_fields(child)
-        case _:
-            return isinstance(where, Comparison)
 
 
 def _window_problems(path: str, measure: Measure) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from queryd.hot.arrays import U8, Mask
 from queryd.hot.profiles import ProfileTable
-from schemas.predicate import And, Comparison, Flag, Not, Or, Predicate, matches_profile
+from schemas.predicate import And, Comparison, Flag, Not, Or, Predicate, leaves, matches_profile, subject
 
 AXES_MAX: Final = 4
 CELLS_MAX: Final = 64
@@ -86,17 +86,7 @@ def pair(first: Predicate, second: Predicate) -> Predicate:
 
 
 def _names(predicate: Predicate) -> set[str]:
-    match predicate:
-        case And(children) | Or(children):
-            return set().union(*(_names(child) for child in children))
-        case Not(child):
-            return _names(child)
-        case Flag(name):
-            return {name}
-        case Comparison():
-            return {predicate.field}
-        case _:
-            return set()
+    return {subject(leaf) for leaf in leaves(predicate) if isinstance(leaf, Comparison | Flag)}
 
 
 def _gather(predicate: Predicate, atoms: dict[str, list[Predicate]]) -> None:

@@ -9,7 +9,7 @@ of ``Segments``, user by user.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from queryd.hot.tables import Tables
 from schemas.ids import entity_id
 from schemas.keys import split_row_key
 from schemas.model import Schema
-from schemas.predicate import And, Flag, Not, Or, Predicate
+from schemas.predicate import And, Flag, Not, Or, Predicate, leaves
 
 _ROWS_AT_ONCE = 512  # about 1.5 ms
 _TAIL_MAX = 16_384
@@ -111,7 +111,8 @@ class Population:
         """With segments, users are judged one by one; one without a record has no value of any dimension."""
         recorded = np.concatenate([_NO_IDS, *(users.columns()[0] for users in self._users.values())])
         profiles = np.concatenate([_NO_PROFILES, *(users.columns()[1] for users in self._users.values())])
-        members = {name: self._segments.members(name) for name in _segments_of(predicate)}
+        named = {leaf.name for leaf in leaves(predicate) if isinstance(leaf, Flag)}
+        members = {name: self._segments.members(name) for name in named}
         others = np.setdiff1d(np.concatenate([_NO_IDS, *members.values()]), recorded)
         empty = self._profiles.deal(["{}"]).astype(np.int32)
         everybody = np.concatenate([recorded, others])
@@ -257,20 +258,7 @@ class _ProfileReader:
 
 def names_segment(predicate: Predicate) -> bool:
     """Whether it depends on what users did, and so on the time."""
-    return next(_segments_of(predicate), None) is not None
-
-
-def _segments_of(predicate: Predicate) -> Iterator[str]:
-    match predicate:
-        case Flag(name):
-            yield name
-        case And(children) | Or(children):
-            for child in children:
-                yield from _segments_of(child)
-        case Not(child):
-            yield from _segments_of(child)
-        case _:
-            return
+    return any(isinstance(leaf, Flag) for leaf in leaves(predicate))
 
 
 _NO_IDS: U64 = np.zeros(0, dtype=np.uint64)
