@@ -1,6 +1,7 @@
 # `make demo` and `make test` are all a newcomer needs; each installs what it needs first.
 
 VENV   := .venv
+TESTS  := tests
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.setup-done
 PYTEST := $(BIN)/python -m pytest
@@ -8,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check kafka-test crash crash-full log-proofs bench clean
+.PHONY: help setup demo test check ci kafka-test crash crash-full log-proofs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -29,13 +30,17 @@ check: setup ## ruff (lint, format), mypy --strict, import layering, tracked fil
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy scripts/ci.py
 	$(PYTEST) -q tests/test_layering.py tests/test_hygiene.py tests/test_docs.py
+
+ci: ## all of it in a clean clone, as .ci/run does: within 30 minutes
+	@$(PYTHON) scripts/ci.py
 
 kafka-test: setup ## integration and crash tests on a real Apache Kafka (needs Java 17 and Maven)
 	$(PYTEST) -m kafka tests
 
-crash: setup ## the slow tests: crash and rebalance proofs on the embedded log
-	$(PYTEST) -m 'slow and not kafka'
+crash: setup ## the slow tests: crash and rebalance proofs on the embedded log; TESTS=tests/e2e chooses
+	$(PYTEST) -m 'slow and not kafka' $(TESTS)
 
 crash-full: setup ## the long crash and rebalance proofs, and a minute without the log, on the embedded log and on a real Apache Kafka
 	TIDAL_CRASH_FULL=1 $(PYTEST) -s -m slow --brokers=embedded,kafka tests/crash tests/integration/test_log_away.py

@@ -1,9 +1,10 @@
-"""What every test may use: the `broker` fixture (tests/brokers.py) and the hypothesis profiles."""
+"""What every test may use: the `broker` fixture (tests/brokers.py), hypothesis profiles; how a hang ends."""
 
 from __future__ import annotations
 
+import faulthandler
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,6 +21,27 @@ settings.register_profile(
     "thorough", max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("TIDAL_HYPOTHESIS_PROFILE", "fast"))
+
+HANG_GRACE_S = 60.0
+_STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps the real standard error, which tests' is not."""
+    config.stash[_STDERR] = os.dup(2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Ends the process, with the stack of every thread, when a test's time-out did not end the test: it is an
+    exception in the main thread, which a call into C never sees and a task of asyncio may keep for itself."""
+    mark = item.get_closest_marker("timeout")
+    limit_s = float(mark.args[0] if mark is not None else item.config.getini("timeout"))
+    faulthandler.dump_traceback_later(limit_s + HANG_GRACE_S, exit=True, file=item.config.stash[_STDERR])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
