@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
-from schemas.predicate_ast import And, Comparison, Not, Or, Predicate
-
-_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "=": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+from schemas.predicate_ast import COMPARE, And, Comparison, Not, Or, Predicate
 
 
 def matches_fields(predicate: Predicate, fields: Mapping[str, Any]) -> bool:
@@ -59,4 +49,4 @@ def _holds(comparison: Comparison, actual: Any) -> bool:
         return bool(value[0] <= actual <= value[1]) if op == "BETWEEN" else actual in value
     if op == "CONTAINS":
         return str(value) in str(actual)
-    return _COMPARE[op](actual, value)
+    return bool(COMPARE[op](actual, value))

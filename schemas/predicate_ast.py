@@ -6,9 +6,10 @@ Positions are carried for error messages and left out of comparison.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 
 class Position(NamedTuple):
@@ -24,6 +25,16 @@ Scalar: TypeAlias = str | int | float | bool
 Operand: TypeAlias = Scalar | tuple[Scalar, ...] | None
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "IN", "BETWEEN", "CONTAINS", "EXISTS"]
 Read: TypeAlias = Literal["count", "sum", "mean", "velocity", "acceleration", "decay"]
+
+COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+"""What the operators between two values do, of scalars (bool) as of arrays (bool[n])."""
 
 
 @dataclass(frozen=True, slots=True)

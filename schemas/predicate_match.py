@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
 
-from schemas.predicate_ast import And, Comparison, Flag, Not, Or, Predicate, Scalar
-
-_ORDER: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "<": lambda left, right: left < right,
-    "<=": lambda left, right: left <= right,
-    ">": lambda left, right: left > right,
-    ">=": lambda left, right: left >= right,
-}
+from schemas.predicate_ast import COMPARE, And, Comparison, Flag, Not, Or, Predicate, Scalar
 
 
 def matches_profile(predicate: Predicate, profile: Mapping[str, str]) -> bool:
@@ -62,7 +54,7 @@ def _ordered(op: str, actual: str, wanted: Scalar) -> bool:
     left, right = as_number(actual), as_number(wanted)
     if left is None or right is None:
         return False
-    return _ORDER[op](left, right)
+    return bool(COMPARE[op](left, right))
 
 
 def as_number(value: Scalar) -> float | None:

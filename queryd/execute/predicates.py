@@ -12,16 +12,9 @@ from queryd.hot.arrays import Mask
 from queryd.hot.bucket_reads import EVERYBODY
 from queryd.hot.fields import ABSENT_TIME, WordIndex, as_mask, as_words
 from schemas.predicate import And, Comparison, Flag, Not, Or, Predicate, SignalComparison
+from schemas.predicate_ast import COMPARE
 
 _GUESS: Final = 0.33  # share that an inequality is taken to leave when nothing better is known
-_COMPARE: Final[dict[str, Any]] = {
-    "=": np.equal,
-    "!=": np.not_equal,
-    "<": np.less,
-    "<=": np.less_equal,
-    ">": np.greater,
-    ">=": np.greater_equal,
-}
 
 
 def mask_of(predicate: Predicate, context: Context) -> Mask:
@@ -119,7 +112,7 @@ def _ordered(comparison: Comparison, values: Any) -> Mask:
         if comparison.op == "BETWEEN":
             return np.asarray((values >= value[0]) & (values <= value[1]))
         return np.isin(values, np.array(value))
-    return np.asarray(_COMPARE[comparison.op](values, value))
+    return np.asarray(COMPARE[comparison.op](values, value))
 
 
 def _ids(comparison: Comparison, column: Any, find: Any) -> Mask:
@@ -155,4 +148,4 @@ def _aggregate(comparison: SignalComparison, context: Context) -> Mask:
     else:
         read = {"count": reads.counts, "mean": reads.mean, "velocity": reads.velocity}
         values = {**read, "acceleration": reads.acceleration}[comparison.read](index, window)
-    return np.asarray(_COMPARE[comparison.op](values, comparison.value))
+    return np.asarray(COMPARE[comparison.op](values, comparison.value))
