@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple, cast, get_args
+from typing import Any, Final, NamedTuple, cast, get_args
 
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken, v_args
+from lark.visitors import merge_transformers
 
 from schemas.durations import ALL_TIME
 from schemas.errors import PredicateError, PredicateLimitError
@@ -281,13 +282,22 @@ def _position(token: Token) -> Position:
     return Position(token.line or 0, token.column or 0)
 
 
-@cache
-def _parser() -> Lark:
-    grammar = (GRAMMAR_DIR / "predicate.lark").read_text(encoding="utf-8")
+def make_parser(grammar: Path, transformer: Transformer[Token, Any]) -> Lark:
+    """A parser of predicate.lark or of a grammar that imports rules of it, which build predicates there.
+
+    No tree is made: a text parses to what ``transformer`` gives for it.
+    """
+    both = merge_transformers(transformer, predicate=PredicateTransformer())  # type: ignore[no-untyped-call]
     return Lark(
-        grammar,
+        grammar.read_text(encoding="utf-8"),
         parser="lalr",
         lexer="contextual",
-        transformer=PredicateTransformer(),
+        import_paths=[str(GRAMMAR_DIR)],
+        transformer=both,
         maybe_placeholders=True,
     )
+
+
+@cache
+def _parser() -> Lark:
+    return make_parser(GRAMMAR_DIR / "predicate.lark", PredicateTransformer())

@@ -6,7 +6,6 @@ from functools import cache, lru_cache
 from typing import Final, NamedTuple, cast
 
 from lark import Lark, Token, UnexpectedInput, v_args
-from lark.visitors import merge_transformers
 
 from schemas.errors import PredicateError
 from schemas.predicate_ast import Operator, Position
@@ -16,6 +15,7 @@ from schemas.predicate_parser import (
     TEXT_BYTES_MAX,
     Condition,
     PredicateTransformer,
+    make_parser,
     syntax_error,
 )
 from schemas.segment_ast import AllOf, AnyOf, Formula, Measure, NoneOf
@@ -99,13 +99,4 @@ def _deepest(parts: tuple[_Nested, ...]) -> int:
 
 @cache
 def _parser() -> Lark:
-    grammar = (GRAMMAR_DIR / "segment.lark").read_text(encoding="utf-8")
-    both = merge_transformers(_SegmentTransformer(), predicate=PredicateTransformer())  # type: ignore[no-untyped-call]
-    return Lark(
-        grammar,
-        parser="lalr",
-        lexer="contextual",
-        import_paths=[str(GRAMMAR_DIR)],
-        transformer=both,
-        maybe_placeholders=True,
-    )
+    return make_parser(GRAMMAR_DIR / "segment.lark", _SegmentTransformer())

@@ -13,13 +13,12 @@ from typing import Any, Final, NamedTuple, cast
 import msgspec
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken, v_args
 from lark.exceptions import VisitError
-from lark.visitors import merge_transformers
 
 from queryd.errors import LimitExceeded, NotServed, QueryError, nearest_name
 from queryd.language.ast import Explain, Query, Within
 from schemas.errors import PredicateError, PredicateLimitError
 from schemas.model import Diversity
-from schemas.predicate_parser import GRAMMAR_DIR, Condition, PredicateTransformer, expected_words
+from schemas.predicate_parser import Condition, expected_words, make_parser
 
 TEXT_BYTES_MAX: Final = 8_192
 DEPTH_MAX: Final = 16
@@ -388,13 +387,4 @@ def _expected(terminals: Iterable[str]) -> list[str]:
 
 @cache
 def _parser() -> Lark:
-    grammar = (Path(__file__).parent / "query.lark").read_text(encoding="utf-8")
-    both = merge_transformers(_QueryTransformer(), predicate=PredicateTransformer())  # type: ignore[no-untyped-call]
-    return Lark(
-        grammar,
-        parser="lalr",
-        lexer="contextual",
-        import_paths=[str(GRAMMAR_DIR)],
-        transformer=both,
-        maybe_placeholders=True,
-    )
+    return make_parser(Path(__file__).parent / "query.lark", _QueryTransformer())
