@@ -528,7 +528,7 @@ class Engine:
             plan=plan,
             hot=self._hot,
             # A later page ages by the first one's clock, but its windows are those of the moment.
-            reads=self.reads(now_ms, query.as_of_ms or now_ms),
+            reads=self.reads(now_ms, now_ms if query.as_of_ms is None else query.as_of_ms),
             users=self._users,
             text=self._text,
             vectors=self._vectors,

@@ -182,7 +182,7 @@ class PredicateTransformer(Transformer[Token, Condition]):
         )
 
     def value(self, token: Token) -> Scalar:
-        return literal(str(token)) if token.type.endswith("WORD") else _unquoted(token)
+        return literal(str(token)) if token.type.endswith("WORD") else unquoted(token)
 
 
 def syntax_error(error: UnexpectedInput, text: str) -> PredicateError:
@@ -258,7 +258,12 @@ def _known_read(token: Token) -> Read:
     )
 
 
-def _unquoted(token: Token) -> str:
+def unquoted(token: Token) -> str:
+    """The text that a STRING of the grammar stands for.
+
+    Raises:
+        PredicateError: it has an escape that is not one, or half of a surrogate pair.
+    """
     body = token[1:-1] if token[0] == '"' else _QUOTED.sub(_as_json, token[1:-1])
     try:
         text = str(json.loads(f'"{body}"', strict=False))

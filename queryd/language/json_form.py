@@ -21,8 +21,16 @@ import msgspec
 
 from queryd.errors import LimitExceeded, NotServed, QueryError, nearest_name
 from queryd.language.ast import Entities, Query, ScopeKind, Within
-from queryd.language.parse import DEPTH_MAX, diversity_of, from_predicate_error, parse_time
-from schemas.errors import PredicateError
+from queryd.language.parse import (
+    DEPTH_MAX,
+    DIGITS,
+    WHOLE_MAX,
+    WHOLE_RANGE,
+    diversity_of,
+    from_predicate_error,
+    parse_time,
+)
+from schemas.errors import PredicateError, shown
 from schemas.predicate import And, Comparison, Flag, Not, Or, Predicate, SignalComparison, parse_predicate
 from schemas.predicate_ast import Operator, Read
 
@@ -80,11 +88,10 @@ def _entities(path: str, value: Any, _depth: int) -> str:
 
 
 def _whole(path: str, value: Any, _depth: int) -> int:
-    if isinstance(value, str) and value.isdigit():
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise QueryError(f"{value!r} is no whole number", expected=["0 or more"], path=path)
-    return value
+    number = int(value) if isinstance(value, str) and DIGITS.fullmatch(value) else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= WHOLE_MAX:
+        raise QueryError(f"{shown(value)} is no whole number", expected=[WHOLE_RANGE], path=path)
+    return number
 
 
 def _time(path: str, value: Any, depth: int) -> int:

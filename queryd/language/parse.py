@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -12,16 +11,20 @@ from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken, v_args
-from lark.exceptions import VisitError
 
 from queryd.errors import LimitExceeded, NotServed, QueryError, nearest_name
 from queryd.language.ast import Explain, Query, Within
-from schemas.errors import PredicateError, PredicateLimitError
+from schemas.errors import PredicateError, PredicateLimitError, shown
 from schemas.model import Diversity
-from schemas.predicate_parser import Condition, expected_words, make_parser
+from schemas.predicate_parser import Condition, expected_words, make_parser, unquoted
 
 TEXT_BYTES_MAX: Final = 8_192
 DEPTH_MAX: Final = 16
+WHOLE_MAX: Final = 2**64 - 1
+"""Of LIMIT and SEED: what a cursor can carry."""
+WHOLE_RANGE: Final = "0 to 2^64 - 1"
+DIGITS: Final = re.compile("[0-9]{1,20}")
+"""The spelling of a number that no float has to stand in for."""
 
 _DIVERSITY: Final = ("max_per_creator", "max_per_category", "format_mix", "mmr")
 _HUMAN_WORDS: Final = {
@@ -64,8 +67,6 @@ def parse_query(text: str, *, text_bytes_max: int = TEXT_BYTES_MAX, depth_max: i
         query, depth = cast("tuple[Query, int]", _parser().parse(text))
     except UnexpectedInput as error:
         raise _syntax_error(error, text) from None
-    except VisitError as error:
-        raise _semantic_error(error) from None
     except PredicateError as error:
         raise from_predicate_error(error) from None
     if depth > depth_max:
@@ -105,13 +106,15 @@ def diversity_of(pairs: Iterable[tuple[str, Any]], fail: Callable[[str], QueryEr
     for name, value in pairs:
         if name not in _DIVERSITY or name in values:
             raise fail(name)
-        values[name] = int(value) if name.startswith("max_") and value == int(value) else value
+        is_count = name.startswith("max_") and isinstance(value, float) and value.is_integer()
+        values[name] = int(value) if is_count else value
     try:
         diversity = msgspec.convert(values, Diversity, strict=True)
     except msgspec.ValidationError as error:
         raise QueryError(f"DIVERSITY: {error}", expected=["max_per_creator:2"]) from error
     for name in ("max_per_creator", "max_per_category"):
-        if (getattr(diversity, name) or 1) < 1:
+        most = getattr(diversity, name)
+        if most is not None and most < 1:
             raise QueryError(f"DIVERSITY {name} is less than 1", expected=["1 or more"])
     return diversity
 
@@ -142,7 +145,7 @@ class _QueryTransformer(Transformer[Token, Any]):
         raise NotServed("SUGGEST is not served yet", *_place(prefix), ["RETRIEVE", "SEARCH"])
 
     def query_text(self, text: Token) -> _Clause:
-        return _clause("text", _unquoted(text), text)
+        return _clause("text", unquoted(text), text)
 
     def vector(self, *numbers: Token) -> _Clause:
         return _clause("vector", tuple(float(number) for number in numbers), numbers[0])
@@ -221,10 +224,10 @@ class _QueryTransformer(Transformer[Token, Any]):
         return _clause("seed", _whole(number, "SEED"), number)
 
     def cursor(self, text: Token) -> _Clause:
-        return _clause("cursor", _unquoted(text), text)
+        return _clause("cursor", unquoted(text), text)
 
     def after(self, text: Token) -> _Clause:
-        return _clause("after", _unquoted(text), text)
+        return _clause("after", unquoted(text), text)
 
     def as_of(self, moment: Token) -> _Clause:
         try:
@@ -297,30 +300,20 @@ def _place(token: Token) -> tuple[int, int]:
 
 
 def _whole(token: Token, clause: str) -> int:
-    number = float(token)
-    if number != int(number) or number < 0:
-        raise QueryError(f"{clause} {token} is no whole number", *_place(token), ["0 or more"])
+    number = int(token) if DIGITS.fullmatch(token) else float(token)
+    if not 0 <= number <= WHOLE_MAX or number != int(number):
+        raise QueryError(f"{clause} {shown(str(token))} is no whole number", *_place(token), [WHOLE_RANGE])
     return int(number)
 
 
 def _word(token: Token) -> str:
-    return _unquoted(token) if token[:1] in ('"', "'") else str(token)
-
-
-def _unquoted(token: Token) -> str:
-    body = token[1:-1] if token[0] == '"' else token[1:-1].replace("\\'", "'").replace('"', '\\"')
-    try:
-        return str(json.loads(f'"{body}"', strict=False))
-    except ValueError:
-        raise QueryError(
-            f"{token} has an escape that is not one", *_place(token), ['\\" \\\\ \\n \\t or \\uXXXX']
-        ) from None
+    return unquoted(token) if token[:1] in ('"', "'") else str(token)
 
 
 def _reference(token: Token, kind: str) -> str:
     """The id of ``@id``, ``@item:id`` or ``"id"``; a kind prefix is taken off when it is the clause's own."""
     if token[0] != "@":
-        return _unquoted(token)
+        return unquoted(token)
     return str(token[1:]).removeprefix(f"{kind}:")
 
 
@@ -328,12 +321,6 @@ def _unknown_diversity(name: str, pairs: Sequence[tuple[Token, Any]]) -> QueryEr
     token = next(token for token, _ in reversed(pairs) if token == name)
     problem = f"DIVERSITY {name} is given twice" if name in _DIVERSITY else f"{name!r} is no diversity rule"
     return QueryError(problem, *_place(token), _DIVERSITY, nearest_name(name, _DIVERSITY))
-
-
-def _semantic_error(error: VisitError) -> Exception:
-    if isinstance(error.orig_exc, PredicateError):
-        return from_predicate_error(error.orig_exc)
-    return error.orig_exc
 
 
 def _syntax_error(error: UnexpectedInput, text: str) -> QueryError:

@@ -500,6 +500,12 @@ async def test_an_index_on_disk_is_brought_up_to_date_not_rebuilt(site: Site) ->
     assert "item_01" not in found
 
 
+async def test_as_of_the_epoch_nothing_had_happened(site: Site) -> None:
+    async with running(site) as engine:
+        reply = await engine.query("RETRIEVE items USING PROFILE trending WINDOW 24h AS OF 0 LIMIT 40")
+    assert ids(reply) == []
+
+
 async def test_as_of_reads_the_past(site: Site) -> None:
     at_ms = NOW_MS - 6 * HOUR_MS
     async with running(site) as engine:

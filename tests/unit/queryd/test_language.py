@@ -141,6 +141,9 @@ def test_every_clause() -> None:
         ('RETRIEVE items\n\nAFTER "abc', 3, 7, "no closing quote"),
         ("RETRIEVE items AS OF 12-40", 1, 22, "is no time"),
         ("RETRIEVE items LIMIT 2.5", 1, 22, "no whole number"),
+        ("RETRIEVE items LIMIT 1e400", 1, 22, "no whole number"),
+        ("RETRIEVE items SEED 18446744073709551616", 1, 21, "no whole number"),
+        (r'SEARCH items QUERY "half of a pair \ud800"', 1, 20, "escape that is not one"),
         ("", 1, 1, "ends too early"),
     ],
 )
@@ -148,6 +151,29 @@ def test_a_mistake_is_shown_where_it_is(text: str, line: int, column: int, fragm
     with pytest.raises(QueryError, match=fragment) as caught:
         parse_query(text)
     assert (caught.value.line, caught.value.column) == (line, column)
+
+
+@pytest.mark.parametrize("number", ["1e400", "2.5", "{a:1}", "0"])
+def test_a_diversity_rule_takes_a_whole_number(number: str) -> None:
+    with pytest.raises(QueryError, match="DIVERSITY"):
+        parse_query(f"RETRIEVE items DIVERSITY max_per_creator:{number}")
+
+
+@pytest.mark.parametrize("number", ["2", [2], True, 0])
+def test_a_diversity_rule_of_the_json_form_too(number: object) -> None:
+    with pytest.raises(QueryError, match="DIVERSITY"):
+        from_json({"retrieve": "items", "diversity": {"max_per_creator": number}})
+
+
+def test_single_quotes_hold_what_double_quotes_do() -> None:
+    query = parse_query(r"""SEARCH items QUERY 'say \"hi\", it\'s "so"\n'""")
+    assert query.text == 'say "hi", it\'s "so"\n'
+
+
+def test_a_seed_is_read_to_its_last_digit() -> None:
+    seed = 2**64 - 1
+    assert parse_query(f"RETRIEVE items SEED {seed}").seed == seed
+    assert from_json({"retrieve": "items", "seed": str(seed)}).seed == seed
 
 
 def test_suggest_is_refused_by_name() -> None:
@@ -184,6 +210,9 @@ def test_depth_is_limited_in_the_json_form_too() -> None:
         ({"retrieve": "items", "limt": 3}, "limt"),
         ({"limit": 3}, "retrieve"),
         ({"retrieve": "items", "limit": -1}, "limit"),
+        ({"retrieve": "items", "limit": "²"}, "limit"),
+        ({"retrieve": "items", "seed": "9" * 5_000}, "seed"),
+        ({"retrieve": "items", "seed": 2**64}, "seed"),
         ({"retrieve": "films"}, "retrieve"),
         ({"retrieve": "items", "within": "trendin"}, "within"),
         ({"retrieve": "items", "filter": {"field": "a", "op": "~"}}, "filter"),
