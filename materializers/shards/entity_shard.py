@@ -260,10 +260,8 @@ class EntityShard:
         """Deletes of the edges from and to an erased user, as of this place in ``tidal.relationships``."""
         if record.value is None:  # an earlier erasure's record was taken out of the log
             return []
-        try:
-            forgotten = decode_forgotten(record.value)
-        except RecordError as error:
-            self._rejects.refuse(record, None, error, record.value)
+        forgotten = self._rejects.decoded(record, decode_forgotten)
+        if forgotten is None:
             return []
         name = f"{_FORGOTTEN}{forgotten.source[0]}"
         if forgotten.source[1] <= self._forgotten.get(name, -1):

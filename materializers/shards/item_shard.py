@@ -18,7 +18,6 @@ from materializers.shards.erasures import ErasureLog, total
 from materializers.shards.rejects import Rejects
 from materializers.tables.meta import ShardMeta
 from materializers.tables.pending import Letter
-from schemas.errors import RecordError
 from schemas.records.forget_record import FORGET_TYPE, decode_forgotten
 from schemas.records.profile_record import record_type
 from schemas.records.rekeyed import RekeyedColumns, decode_rekeyed
@@ -102,12 +101,8 @@ class ItemShard:
 
     def _forget(self, record: Any) -> None:
         """Let the views erase a user, once, after the user's entries from the same source."""
-        try:
-            told = decode_forgotten(record.value or b"")
-        except RecordError as error:
-            self._rejects.refuse(record, None, error, record.value or b"")
-            return
-        if told.signals is None or told.signals[1] <= self._hw[told.signals[0]]:
+        told = self._rejects.decoded(record, decode_forgotten)
+        if told is None or told.signals is None or told.signals[1] <= self._hw[told.signals[0]]:
             return
         self.settle()
         self._hw[told.signals[0]] = told.signals[1]
@@ -117,10 +112,8 @@ class ItemShard:
 
     def _read(self, record: Any) -> ItemBatch | None:
         """The entries of a record that were not applied yet; its marks are taken in either way."""
-        try:
-            columns = decode_rekeyed(record.value or b"")
-        except RecordError as error:
-            self._rejects.refuse(record, None, error, record.value or b"")
+        columns = self._rejects.decoded(record, decode_rekeyed)
+        if columns is None:
             return None
         new = columns.offset > self._hw[columns.source_partition]
         for source, through in columns.through.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from materializers.materializer import RowReader, RowWriter, TableSpec
 from materializers.tables.pending import Letter
@@ -10,6 +11,8 @@ from schemas.errors import RecordError
 from schemas.records.dead_letter import dead_letter, letter_headers
 
 REJECT_COUNTS_TABLE: Final = TableSpec("reject_counts", "reason -> count u64 BE", bloom=False)
+
+_Decoded = TypeVar("_Decoded")
 
 
 class Rejects:
@@ -23,6 +26,15 @@ class Rejects:
     @property
     def counts(self) -> dict[str, int]:
         return dict(self._counts)
+
+    def decoded(self, record: Any, decode: Callable[[bytes], _Decoded]) -> _Decoded | None:
+        """What the value of the log's ``record`` states; None if it is unreadable: then it is refused."""
+        value = record.value or b""
+        try:
+            return decode(value)
+        except RecordError as error:
+            self.refuse(record, None, error, value)
+            return None
 
     def refuse(self, record: Any, event: int | None, error: RecordError, raw: bytes) -> None:
         """``record`` is the log's record; ``raw`` what a fix would send again."""

@@ -241,28 +241,21 @@ class UserShard:
         self._rejects.refuse(record, event, error, raw)
 
     def _read_profile(self, record: LogRecord, moves: list[ProfileMove]) -> None:
-        try:
-            profile = decode_profile_record(record.value or b"")
-        except RecordError as error:
-            self._rejects.refuse(record, None, error, record.value or b"")
+        profile = self._rejects.decoded(record, decode_profile_record)
+        if profile is None:
             return
         if profile.source[1] <= self._forgotten.get(profile.source[0], -1):
             return  # sent again by a worker that came back: its place was before an erasure
         moves.append(ProfileMove(record.offset, profile.user, profile.profile_string, *profile.source))
 
     def _read_conditions(self, record: LogRecord, moves: list[ItemMove]) -> None:
-        try:
-            told = decode_item_conditions(record.value or b"")
-        except RecordError as error:
-            self._rejects.refuse(record, None, error, record.value or b"")
-            return
-        moves.append(ItemMove(record.offset, told.item, told.holds, *told.source))
+        told = self._rejects.decoded(record, decode_item_conditions)
+        if told is not None:
+            moves.append(ItemMove(record.offset, told.item, told.holds, *told.source))
 
     def _read_rerouted(self, record: LogRecord, parts: list[Events]) -> None:
-        try:
-            columns = decode_rekeyed(record.value or b"")
-        except RecordError as error:
-            self._rejects.refuse(record, None, error, record.value or b"")
+        columns = self._rejects.decoded(record, decode_rekeyed)
+        if columns is None:
             return
         for source, through in columns.through.items():
             known = self._rerouted_hw.get(source, -1)
