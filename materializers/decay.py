@@ -108,11 +108,6 @@ def score(acc: float, ref_ms: int, half_life_ms: int, at_ms: int) -> float:
     return float(acc * 2.0 ** (-(at_ms - ref_ms) / half_life_ms))
 
 
-def linear_score(ts_ms: I64, weight: F64, lifetime_ms: int, at_ms: int) -> float:
-    """Linear decay of n events, ``Σ wᵢ · max(0, 1 − (t − tᵢ)/lifetime)``."""
-    return float(np.sum(weight * np.maximum(0.0, 1.0 - (at_ms - ts_ms) / lifetime_ms)))
-
-
 class ForwardDecayed(NamedTuple):
     """Decayed count and sum of a set of values."""
 

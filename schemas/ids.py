@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -17,7 +17,7 @@ def entity_id(external_id: str) -> int:
     """The EntityId of an external id: the first 8 bytes of its BLAKE3, read big endian; 0 for ``""``.
 
     Two ids may share one (at a billion ids, about 1 in 37): whoever maps ids keeps the string beside the
-    number and refuses the second one (see ``find_collisions``).
+    number and refuses the second one.
     """
     if not external_id:
         return NOBODY
@@ -35,17 +35,8 @@ def code_of(name: str) -> int:
     return int.from_bytes(blake3(name.encode()).digest(4), "big")
 
 
-def find_collisions(external_ids: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs (first, later) of different ids with one EntityId, in order of appearance."""
-    return _collisions(external_ids, entity_id)
-
-
 def find_code_collisions(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs (first, later) of different names with one code."""
-    return _collisions(names, code_of)
-
-
-def _collisions(names: Iterable[str], number_of: Callable[[str], int]) -> list[tuple[str, str]]:
+    """Pairs (first, later) of different names with one code, in order of appearance."""
     first: dict[int, str] = {}
-    owners = ((first.setdefault(number_of(name), name), name) for name in names)
+    owners = ((first.setdefault(code_of(name), name), name) for name in names)
     return [(owner, name) for owner, name in owners if owner != name]

@@ -13,7 +13,6 @@ import numpy.typing as npt
 SEPARATOR: Final = 0
 HEADER_BYTES: Final = 10
 PARTITION_BYTES: Final = 2
-ENTITY_ID_MAX: Final = 2**64 - 1
 
 
 def row_key(entity_id: int, tag: int, suffix: bytes = b"") -> bytes:

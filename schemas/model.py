@@ -18,7 +18,6 @@ FieldType: TypeAlias = Literal["text", "keyword", "tags", "int", "float", "bool"
 Metric: TypeAlias = Literal["cosine", "dot", "euclid"]
 
 ENTITY_KINDS: Final = ("item", "user", "creator")
-FIELD_TYPES: Final = ("text", "keyword", "tags", "int", "float", "bool", "time")
 METRICS: Final = ("cosine", "dot", "euclid")
 STATUSES: Final = ("active", "archived", "deleted")
 CATEGORIES: Final = ("exposure", "consumption", "positive", "negative", "discovery")

@@ -19,8 +19,3 @@ WEIGHT_MICRO_MAX: Final = int(WEIGHT_MAX) * WEIGHT_SCALE
 def to_micro(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Fixed-point form of finite weights within ±WEIGHT_MAX: i64[n] micro-units, halves to even."""
     return np.rint(weights * WEIGHT_SCALE).astype(np.int64)
-
-
-def from_micro(weights: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Weights as float64[n], the inverse of ``to_micro``."""
-    return weights / WEIGHT_SCALE

@@ -22,7 +22,6 @@ from streams.settled import Settled
 # What one pending event takes in memory besides its texts: the tuple, its numbers, its future.
 EVENT_OVERHEAD_BYTES = 256
 TS_MS_MAX = 2**63 - 1
-UTF8_BYTES_PER_CHAR_MAX = 4
 
 
 class PendingEvent(NamedTuple):

@@ -105,7 +105,6 @@ class Refold:
         self._log = log
         self._schema = schema
         self._views = tuple(views)
-        self._own_tables = own_tables
         self._watch = watch
         registry = MaterializerRegistry(self._views)
         self._stamps = bool(schema.segments)

@@ -75,11 +75,6 @@ def segment_keys(users: U64) -> list[bytes]:
     return row_keys(users, SEGMENT_TAG)
 
 
-def segment_key(user: int) -> bytes:
-    """Key of one user."""
-    return row_key(user, SEGMENT_TAG)
-
-
 def segment_item_key(item: int) -> bytes:
     """Key of one item."""
     return row_key(item, SEGMENT_ITEM_TAG)

@@ -69,7 +69,6 @@ class Redriven:
         self._unwritten: dict[bytes, int] = {}
         self._tried: dict[int, bytes] = {}
         self.counted = 0
-        self.passed_over = 0
 
     def admits(self, record: LogRecord) -> bool:
         """Whether to fold a record: not if it is a letter whose events were counted before."""
@@ -78,7 +77,6 @@ class Redriven:
             return True
         key = mark_key(letter.root)
         if key in self._unwritten or self._rows.get_many(REDRIVEN_TABLE.name, [key])[0] is not None:
-            self.passed_over += 1
             return False
         self._tried[record.offset] = key
         return True

@@ -47,10 +47,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(UserProfileRow)
 
 
-def decode_user_profile(row: bytes) -> UserProfileRow:
-    return _decoder.decode(row)
-
-
 @dataclass(frozen=True, slots=True)
 class ProfileMove:
     """A profile record: from ``offset`` on the user's events carry ``profile``."""

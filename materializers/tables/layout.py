@@ -25,8 +25,6 @@ STATE_FAMILY: Final = "state"
 
 PENDING_TABLE: Final = "pending"
 STATE_TABLES: Final = frozenset((META_TABLE, PENDING_TABLE, CHANGES_TABLE))
-LOCAL_TABLES: Final = frozenset((PENDING_TABLE, CHANGES_TABLE))
-"""Never in a changelog: they describe this disk."""
 
 CODE_BYTES: Final = 4
 PREFIX_BYTES: Final = PARTITION_BYTES + CODE_BYTES

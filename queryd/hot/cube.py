@@ -150,11 +150,6 @@ class CountCube:
         else:
             self._record(store, _Change(self._sequence, None, ALL_TIME.low, untimed))
 
-    def hours_held(self, signal: int) -> tuple[int, int]:
-        """The first and the last hour that is apart in memory; (0, −1) when there is none."""
-        store = self._signals.get(signal)
-        return (0, -1) if store is None else store.cells.hours_held()
-
     @property
     def horizon_hour(self) -> int:
         """Hours before this one are merged."""

@@ -47,7 +47,6 @@ class Feeder:
         self.changes_applied = 0
         self.newest_written_ms = 0
         self.loading = ""
-        self.behind_s = 0.0
 
     async def load(self) -> None:
         """Read the tables once, at one catch-up point."""
@@ -62,9 +61,7 @@ class Feeder:
     async def run(self) -> None:
         """Follow the feed until cancelled."""
         while True:
-            started = time.monotonic()
             await self.step()
-            self.behind_s = time.monotonic() - started
             await asyncio.sleep(self._interval_s)
 
     async def step(self) -> None:

@@ -130,12 +130,6 @@ class SignalCells:
                 total += int(allowed.sum[marked].sum())
         return count, total
 
-    def hours_held(self) -> tuple[int, int]:
-        """The first and the last hour that has cells, in whole spans; (0, −1) without any."""
-        firsts = [*self.hours, *self.spans]
-        lasts = [*self.hours, *(first + SPAN_HOURS - 1 for first in self.spans)]
-        return (min(firsts), max(lasts)) if firsts else (0, -1)
-
     def expire(self, horizon_hour: int, horizon_minute: int) -> None:
         """Move hours before the horizon into the archive (a span when all of it is), forget minutes."""
         for hour in [hour for hour in self.hours if hour < horizon_hour]:

@@ -28,7 +28,6 @@ F32 = npt.NDArray[np.float32]
 Status: TypeAlias = Literal["active", "archived", "deleted"]
 
 _RESERVED: Final = frozenset({"id", "status", "creator", "embeddings"})
-_EDGE_KEYS: Final = frozenset({"type", "from", "to", "weight", "ts"})
 _NULL: Final = b"null"
 _INT_MAX: Final = 2**63 - 1
 

@@ -28,13 +28,3 @@ def parse_address(text: str, option: str) -> Address:
             f"{text!r} is not an address", where=option, do="write HOST:PORT, for example 127.0.0.1:8080"
         )
     return Address(host.strip("[]") or "127.0.0.1", int(port))
-
-
-def reachable_host(host: str) -> str:
-    """The host under which this machine reaches a server bound to `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-
-
-def url_of(address: Address) -> str:
-    """The URL under which this machine reaches an HTTP server at `address`."""
-    return f"http://{Address(reachable_host(address.host), address.port)}"

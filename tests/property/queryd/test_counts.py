@@ -314,7 +314,7 @@ def test_hours_without_cells_are_left_alone() -> None:
         pass
     assert cube.cells == 0
     assert cube.sample(0, bucket_range("24h", BEGIN_MS), 10) == []
-    assert cube.hours_held(1) == (0, -1)
+    assert cube.history(1, np.array([True]), bucket_range("24h", BEGIN_MS)) == (0, 0)
 
 
 def test_the_rows_of_a_sum_are_counted_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

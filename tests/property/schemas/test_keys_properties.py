@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import ids
-from schemas.ids import NOBODY, entity_id, entity_ids, find_collisions
+from schemas.ids import NOBODY, entity_id, entity_ids, find_code_collisions
 from schemas.keys import (
     entity_range,
     partition_key,
@@ -74,13 +74,13 @@ def test_entity_ids_are_the_ids_one_by_one(names: list[str]) -> None:
 
 @given(st.lists(NAMES, max_size=30))
 def test_equal_names_are_no_collision(names: list[str]) -> None:
-    assert find_collisions(names) == []
+    assert find_code_collisions(names) == []
 
 
 @given(st.lists(st.text("abc", min_size=1, max_size=6), max_size=30))
-def test_every_later_name_with_a_taken_id_is_found(names: list[str]) -> None:
-    with patch.object(ids, "entity_id", len):  # 64 bits do not collide in a test; the length of a name does
-        pairs = find_collisions(names)
+def test_every_later_name_with_a_taken_code_is_found(names: list[str]) -> None:
+    with patch.object(ids, "code_of", len):  # 32 bits do not collide in a test; the length of a name does
+        pairs = find_code_collisions(names)
     owner: dict[int, str] = {}
     for name in names:
         owner.setdefault(len(name), name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from tidal.cli.addresses import Address, parse_address, url_of
+from tidal.cli.addresses import Address, parse_address
 from tidal.cli.failure import DONE, FAILED, WRONG_USAGE, UsageError
 from tidal.cli.main import COMMANDS, build_app, run
 
@@ -140,8 +140,3 @@ def test_addresses(text: str, address: Address) -> None:
 def test_bad_addresses(text: str) -> None:
     with pytest.raises(UsageError):
         parse_address(text, "--http")
-
-
-def test_an_address_of_all_interfaces_is_reached_on_this_machine() -> None:
-    assert url_of(Address("0.0.0.0", 80)) == "http://127.0.0.1:80"
-    assert url_of(Address("::", 80)) == "http://[::1]:80"

@@ -100,13 +100,6 @@ def test_a_signal_without_decay_is_a_plain_sum() -> None:
     assert decay.factors(np.array([DAY_MS]), rate[:1]).tolist() == [[1.0]]
 
 
-def test_linear_decay_falls_to_nothing() -> None:
-    ts, weight = np.array([0, 6 * HOUR_MS]), np.array([1.0, 2.0])
-    assert decay.linear_score(ts, weight, DAY_MS, 12 * HOUR_MS) == pytest.approx(0.5 + 2 * 0.75)
-    assert decay.linear_score(ts, weight, DAY_MS, 26 * HOUR_MS) == pytest.approx(2 * (1 - 20 / 24))
-    assert decay.linear_score(ts, weight, DAY_MS, 50 * HOUR_MS) == 0.0
-
-
 def test_an_edge_fades_but_never_grows() -> None:
     weight, updated = np.array([0.8, 0.8, 0.8]), np.array([0, 0, 2 * DAY_MS])
     half_life = np.array([DAY_MS, np.inf, DAY_MS])
