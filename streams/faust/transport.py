@@ -99,6 +99,11 @@ class BatchConsumer(driver.Consumer):
         # reading: KeyError in fetched_records, the worker ends (seen when a third worker joined under load).
         await self._thread.call_thread(cast(BatchConsumerThread, self._thread).seek_here, partition, offset)
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        # Changelogs are assigned and never fetched: to Faust an error of each, every few seconds.
+        if not self._is_changelog_tp(tp):
+            super().verify_event_path(now, tp)
+
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
         return dict.fromkeys(partitions, 0)
 

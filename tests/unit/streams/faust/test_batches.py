@@ -63,7 +63,8 @@ class Consumer(BatchConsumer):
         self._paused_partitions = set()
         self._active_partitions = set()
         owner = SimpleNamespace(is_ready=ready.__contains__)
-        self.app = cast(Any, SimpleNamespace(partition_owner=owner))
+        tables = SimpleNamespace(changelog_topics={"changelog"})
+        self.app = cast(Any, SimpleNamespace(partition_owner=owner, tables=tables))
 
 
 def test_the_highest_acknowledged_batch_is_committed() -> None:
@@ -88,6 +89,14 @@ async def test_faust_is_told_that_there_is_nothing_to_recover() -> None:
     consumer, tp = Consumer(set()), TP("changelog", 0)
     assert await consumer.highwaters(tp) == {tp: 0}
     assert await consumer.earliest_offsets(tp) == {tp: 0}
+
+
+def test_a_changelog_that_is_never_read_is_no_fault() -> None:
+    consumer, seen = Consumer(set()), list[TP]()
+    consumer._thread = cast(Any, SimpleNamespace(verify_event_path=lambda _now, tp: seen.append(tp)))
+    for tp in (TP("a", 0), TP("changelog", 0)):
+        consumer.verify_event_path(1.0, tp)
+    assert seen == [TP("a", 0)]
 
 
 @pytest.mark.parametrize("committed", [None, 5])
