@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from schemas.ids import entity_id
 from schemas.loading import load_schema
 from schemas.model import Schema
 from schemas.records.entities import EdgeRecord, decode_entity
-from schemas.settings import Settings, SiteSettings, TopicSettings
+from schemas.settings import QuerydSettings, Settings, SiteSettings, TopicSettings
 from streams.partitioner import partition_for
 from tests.memory_rows import MemoryRows, MemoryWriter
 from tests.oracle import Event
@@ -197,11 +199,14 @@ class Site:
         section = Section(OWNERSHIP_SECTION, number, payload)
         self.tables.pending.append(Change(self._sequence, self.now_ms, [section]))
 
-    def engine(self, **site: Any) -> Engine:
+    def engine(self, name: str = "queryd-0", **queryd: Any) -> Engine:
+        """An engine over the tables; ``queryd``: settings of its section."""
         settings = Settings(
-            site=SiteSettings(data_dir=str(self.folder)), topics=TopicSettings(partitions=PARTITIONS)
+            site=SiteSettings(data_dir=str(self.folder)),
+            topics=TopicSettings(partitions=PARTITIONS),
+            queryd=QuerydSettings(**queryd),
         )
-        return Engine(settings, self.schema, self.tables, clock_ms=lambda: self.now_ms, **site)
+        return Engine(settings, self.schema, self.tables, name=name, clock_ms=lambda: self.now_ms)
 
     def counts(self, kind: str, since_ms: int, profiles: set[str] | None = None) -> dict[str, int]:
         """A plain recount of events at or after ``since_ms``, of users with one of the profiles."""
@@ -236,6 +241,28 @@ class Site:
     def _next(self) -> int:
         self._offset += 1
         return self._offset
+
+
+@asynccontextmanager
+async def running(
+    site: Site, *, follow: bool = False, name: str = "queryd-0", **queryd: Any
+) -> AsyncIterator[Engine]:
+    """An engine that has read and indexed what was flushed; unless it is to ``follow``, it does nothing more
+    by itself and waits for ``feeder.step``.
+    """
+    engine = site.engine(name, **queryd)
+    await engine.start(follow=follow)
+    try:
+        await (indexed(engine) if follow else engine.index_everything())
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def indexed(engine: Engine) -> None:
+    """Wait until both indexes of an engine that follows hold every record."""
+    while not (engine._text.current and engine._vectors.current):  # noqa: ASYNC110 - they work in steps
+        await asyncio.sleep(0.005)
 
 
 def ids(reply: Any) -> list[str]:

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from queryd.http.app import create_app
 from queryd.http.services import Services
 from schemas.errors import SchemaError
-from tests.engine_site import Site, small_schema
+from tests.engine_site import Site, running, small_schema
 from tests.unit.http.conftest import FakeLag, FakeWriter
 
 Client = TestClient[Any, Any]
@@ -41,20 +41,16 @@ def _site(folder: Path, **limits: int) -> Site:
 
 @asynccontextmanager
 async def served(site: Site) -> AsyncIterator[Client]:
-    engine = site.engine()
-    await engine.start(follow=False)
-    await engine.index_everything()
-    try:
-        async with TestClient(TestServer(create_app(Services(engine, FakeWriter(), FakeLag())))) as client:
+    async with running(site) as engine:
+        app = create_app(Services(engine, FakeWriter(), FakeLag()))
+        async with TestClient(TestServer(app)) as client:
             yield client
-    finally:
-        await engine.stop()
 
 
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    async with served(_site(tmp_path)) as running:
-        yield running
+    async with served(_site(tmp_path)) as client:
+        yield client
 
 
 def _paths(cohort: str) -> list[str]:
@@ -235,9 +231,7 @@ def _assert_private(problem: Mapping[str, Any], asked: str) -> None:
 
 async def test_a_cohort_is_private_again_when_people_leave(tmp_path: Path) -> None:
     site = _site(tmp_path, min_cohort_size=2)
-    engine = site.engine()
-    await engine.start(follow=False)
-    try:
+    async with running(site) as engine:
         assert (await engine.cohort_size("locale:DE"))["users"] == 2
         site.user("u10", locale="US")
         site.flush()
@@ -245,8 +239,6 @@ async def test_a_cohort_is_private_again_when_people_leave(tmp_path: Path) -> No
         with pytest.raises(Exception, match="fewer than 2 users"):
             await engine.cohort_size("locale:DE")
         assert (await engine.cohort_size("locale:US"))["users"] == 11
-    finally:
-        await engine.stop()
 
 
 def test_a_segment_that_names_an_unknown_signal_is_a_fault_of_the_schema() -> None:

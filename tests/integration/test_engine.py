@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from materializers.materializer import Scope
-from queryd.engine import Engine
 from queryd.errors import CohortTooSmall, CursorError, EngineNotReady, PositionTimeout
 from queryd.hot import distinct
 from streams.positions import Position
 from streams.topics import SIGNALS
-from tests.engine_site import HOUR_MS, NOW_MS, PARTITIONS, Site, as_json, ids, scores, small_schema
+from tests.engine_site import (
+    HOUR_MS,
+    NOW_MS,
+    PARTITIONS,
+    Site,
+    as_json,
+    ids,
+    indexed,
+    running,
+    scores,
+    small_schema,
+)
 
 US_YOUNG = '{"age":"18-24","locale":"US"}'
 DAY_S = 86_400
@@ -50,24 +58,6 @@ def site(tmp_path: Path) -> Site:
     return site
 
 
-async def indexed(engine: Engine) -> None:
-    """Wait until both indexes hold every record."""
-    while not (engine._text.current and engine._vectors.current):  # noqa: ASYNC110 - they work in steps
-        await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def running(site: Site) -> AsyncIterator[Engine]:
-    """The engine, started and with its indexes built."""
-    engine = site.engine()
-    await engine.start()
-    try:
-        await indexed(engine)
-        yield engine
-    finally:
-        await engine.stop()
-
-
 def ranked(counts: dict[str, int], limit: int, divide_by: float) -> list[tuple[str, float]]:
     """(id, score) by count descending, then id."""
     best = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:limit]
@@ -75,7 +65,7 @@ def ranked(counts: dict[str, int], limit: int, divide_by: float) -> list[tuple[s
 
 
 async def test_global_trending_equals_a_recount(site: Site) -> None:
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         reply = await engine.query("RETRIEVE items USING PROFILE trending WINDOW 24h LIMIT 25")
     first_hour = (NOW_MS // HOUR_MS - 23) * HOUR_MS
     expected = ranked(site.counts("view", first_hour), 25, DAY_S)
@@ -88,7 +78,7 @@ async def test_global_trending_equals_a_recount(site: Site) -> None:
 
 async def test_cohort_trending_equals_a_recount_and_differs_from_the_global_one(site: Site) -> None:
     query = "RETRIEVE items USING PROFILE trending COHORT locale:US, age:18-24 WINDOW 24h LIMIT 25"
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         reply = await engine.query(query)
         everybody = await engine.query("RETRIEVE items USING PROFILE trending WINDOW 24h LIMIT 25")
     first_hour = (NOW_MS // HOUR_MS - 23) * HOUR_MS
@@ -102,7 +92,7 @@ async def test_search_within_trending_fuses_the_two_ranks(site: Site) -> None:
     query = (
         'SEARCH items QUERY "piano tutorial" WITHIN TRENDING COHORT locale:US, age:18-24 WINDOW 24h LIMIT 20'
     )
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         reply = await engine.query(query)
         text = await engine.query('SEARCH items QUERY "piano tutorial" LIMIT 40')
     first_hour = (NOW_MS // HOUR_MS - 23) * HOUR_MS
@@ -124,7 +114,7 @@ async def test_the_composed_query_filters_personalises_and_diversifies(site: Sit
     site.flush()
     query = """RETRIEVE items FOR USER @u1 USING PROFILE for_you FILTER unseen
         WITHIN TRENDING COHORT locale:US, age:18-24 DIVERSITY max_per_creator:2 LIMIT 50"""
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         reply = await engine.query("EXPLAIN ANALYZE " + query)
         plain = await engine.query(query)
     assert ids(plain) == ids(reply)
@@ -145,7 +135,7 @@ async def test_the_composed_query_filters_personalises_and_diversifies(site: Sit
 
 async def test_changes_are_followed_without_a_restart(site: Site) -> None:
     query = "RETRIEVE items USING PROFILE trending COHORT locale:US WINDOW 1h LIMIT 3"
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         before = await engine.query(query)
         for _ in range(5):
             site.signal("view", "item_38", "young_1")
@@ -154,10 +144,8 @@ async def test_changes_are_followed_without_a_restart(site: Site) -> None:
         site.flush()
         await engine._feeder.step()
         after = await engine.query(query)
-        restarted = site.engine(name="queryd-1")
-        await restarted.start()
-        again = await restarted.query(query)
-        await restarted.stop()
+        async with running(site, name="queryd-1") as restarted:
+            again = await restarted.query(query)
     assert "item_38" not in ids(before)
     assert ids(after)[0] == "item_38"
     assert scores(after)["item_38"] == 5 / 3600
@@ -166,7 +154,7 @@ async def test_changes_are_followed_without_a_restart(site: Site) -> None:
 
 async def test_windows_move_on_with_time(site: Site) -> None:
     query = "RETRIEVE items USING PROFILE trending WINDOW {} LIMIT 40"
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         for hours in (0, 1, 5, 13, 30, 200):
             site.now_ms = NOW_MS + hours * HOUR_MS
             for window, first in (
@@ -182,7 +170,7 @@ async def test_windows_move_on_with_time(site: Site) -> None:
 
 async def test_a_taken_over_partition_is_read_anew_and_counted_once(site: Site) -> None:
     query = "RETRIEVE items USING PROFILE trending WINDOW all_time LIMIT 40"
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         before = await engine.query(query)
         site.signal("view", "item_05", "young_2")
         site.flush()
@@ -196,7 +184,7 @@ async def test_a_taken_over_partition_is_read_anew_and_counted_once(site: Site) 
 
 async def test_deleted_and_blocked_items_are_never_shown(site: Site) -> None:
     query = "RETRIEVE items FOR USER @u1 USING PROFILE trending WINDOW 24h LIMIT 40"
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         site.delete_item("item_02")
         site.block("u1", "creator_5")
         site.flush()
@@ -212,17 +200,17 @@ async def test_deleted_and_blocked_items_are_never_shown(site: Site) -> None:
 
 async def test_a_deleted_item_stays_away_from_an_engine_that_starts_later(site: Site) -> None:
     query = "RETRIEVE items USING PROFILE trending WINDOW 24h LIMIT 40"
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         assert "item_02" in ids(await engine.query(query))
     site.delete_item("item_02")
     site.flush()
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         assert "item_02" not in ids(await engine.query(query))
 
 
 async def test_pages_never_repeat_or_skip(site: Site) -> None:
     query = "RETRIEVE items USING PROFILE trending WINDOW 24h LIMIT 7"
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         pages = [await engine.query(query)]
         while pages[-1].cursor is not None:
             site.signal("view", "item_39", "young_1")  # the ranking moves between the pages
@@ -236,7 +224,7 @@ async def test_pages_never_repeat_or_skip(site: Site) -> None:
 
 async def test_a_page_asked_for_an_hour_later_reads_no_cold_tier(site: Site) -> None:
     query = "RETRIEVE items USING PROFILE trending WINDOW all_time LIMIT 30"
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         first = await engine.query(query)
         site.now_ms += HOUR_MS - 1
         rest = await engine.query(f'{query} CURSOR "{first.cursor}"')
@@ -246,7 +234,7 @@ async def test_a_page_asked_for_an_hour_later_reads_no_cold_tier(site: Site) -> 
 
 async def test_cursors_are_refused_when_tampered_with_foreign_or_expired(site: Site) -> None:
     query = "RETRIEVE items USING PROFILE trending WINDOW 24h LIMIT 5"
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         cursor = (await engine.query(query)).cursor
         assert cursor is not None
         flipped = cursor[:-10] + ("A" if cursor[-10] != "A" else "B") + cursor[-9:]
@@ -266,7 +254,7 @@ async def test_after_waits_for_every_view_and_times_out(tmp_path: Path) -> None:
     site.flush()
     token = Position(SIGNALS, 1, 7).encode()
     query = f'RETRIEVE items USING PROFILE trending AFTER "{token}"'
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         site.tables.offsets[Scope.USER, 1] = {SIGNALS: 7}
         site.tables.sources = {number: {1: 7} for number in range(PARTITIONS - 1)}
         with pytest.raises(PositionTimeout):
@@ -276,7 +264,7 @@ async def test_after_waits_for_every_view_and_times_out(tmp_path: Path) -> None:
 
 
 async def test_filters_refill_to_the_limit(site: Site) -> None:
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
 
         async def found(predicate: str, extra: str = "") -> list[str]:
             text = (
@@ -303,7 +291,7 @@ async def test_within_scopes(site: Site) -> None:
     site.follow("u1", "creator_1")
     site.signal("like", "item_04", "u1")
     site.flush()
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
 
         async def found(within: str) -> list[str]:
             return ids(await engine.query(f"RETRIEVE items FOR USER @u1 WITHIN {within} LIMIT 40"))
@@ -322,7 +310,7 @@ async def test_two_users_with_opposite_tastes_get_different_pages(site: Site) ->
     site.signal("like", "item_01", "odd")
     site.signal("like", "item_02", "even")
     site.flush()
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         odd = await engine.query("RETRIEVE items FOR USER @odd USING PROFILE for_you LIMIT 10")
         even = await engine.query("RETRIEVE items FOR USER @even USING PROFILE for_you LIMIT 10")
         full = await engine.query("RETRIEVE items FOR USER @stranger USING PROFILE for_you LIMIT 40")
@@ -332,7 +320,7 @@ async def test_two_users_with_opposite_tastes_get_different_pages(site: Site) ->
 
 
 async def test_ledgers_count_as_the_events_do(site: Site) -> None:
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         ledger: Any = await engine.ledger("item", "item_13", "view")
         cohort: Any = await engine.ledger("item", "item_13", "view", cohort="locale:DE")
         creator: Any = await engine.ledger("creator", "creator_5")
@@ -372,7 +360,7 @@ async def test_ledgers_tell_distinct_users(tmp_path: Path) -> None:
     site.signal("view", "first")
     site.signal("skip", "first", "ann")
     site.flush()
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         ledger: Any = await engine.ledger("item", "first", "view")
         cohort: Any = await engine.ledger("item", "first", "view", cohort="locale:US")
         creator: Any = await engine.ledger("creator", "maker", "view")
@@ -403,7 +391,7 @@ async def test_users_of_too_much_history_are_not_guessed(
     for days in range(0, 80, 2):
         site.signal("view", "old", "ann", ago_ms=days * 24 * HOUR_MS)
     site.flush()
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         ledger: Any = await engine.ledger("item", "old", "view")
     assert (ledger.all_time.users, ledger.all_time.users_estimator) == (None, "too_many_rows")
     assert (ledger.windows["30d"].users, ledger.windows["30d"].users_estimator) == (1, "exact")
@@ -415,7 +403,7 @@ async def test_small_cohorts_are_refused(tmp_path: Path) -> None:
         site.user(user, locale=locale)
         site.signal("view", "an_item", user)
     site.flush()
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         wide = await engine.query("RETRIEVE items USING PROFILE trending COHORT locale:US")
         assert ids(wide) == ["an_item"]
         assert await engine.ledger("item", "an_item", "view", cohort="locale:US") is not None
@@ -430,7 +418,7 @@ async def test_small_cohorts_are_refused(tmp_path: Path) -> None:
 async def test_user_reads(site: Site) -> None:
     site.follow("young_0", "creator_1")
     site.flush()
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         state = await engine.user_state("young_0")
         edges = await engine.user_relationships("young_0")
         followers = await engine.relationships("follows", "creator_1", "in")
@@ -451,7 +439,7 @@ async def test_user_reads(site: Site) -> None:
 
 
 async def test_fields_explain_and_shape(site: Site) -> None:
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         reply = as_json(
             await engine.query(
                 {"retrieve": "items", "using_profile": "trending", "fields": ["title"], "limit": 1}
@@ -485,7 +473,7 @@ async def test_search_goes_on_while_the_text_index_is_built(site: Site) -> None:
 
 
 async def test_an_index_on_disk_is_brought_up_to_date_not_rebuilt(site: Site) -> None:
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         assert engine._text.indexed == 40
     site.item("item_00", title="Piano at last")
     site.delete_item("item_01")
@@ -501,14 +489,14 @@ async def test_an_index_on_disk_is_brought_up_to_date_not_rebuilt(site: Site) ->
 
 
 async def test_as_of_the_epoch_nothing_had_happened(site: Site) -> None:
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         reply = await engine.query("RETRIEVE items USING PROFILE trending WINDOW 24h AS OF 0 LIMIT 40")
     assert ids(reply) == []
 
 
 async def test_as_of_reads_the_past(site: Site) -> None:
     at_ms = NOW_MS - 6 * HOUR_MS
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         reply = await engine.query(f"RETRIEVE items USING PROFILE trending WINDOW 24h AS OF {at_ms} LIMIT 40")
         page = await engine.query(f"RETRIEVE items FOR USER @u1 USING PROFILE for_you AS OF {at_ms}")
         assert page.results

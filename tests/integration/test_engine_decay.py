@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from queryd.engine import Engine
 from schemas.durations import DAY_MS, HOUR_MS
-from tests.engine_site import Site, ids, scores, small_schema
+from tests.engine_site import Site, ids, running, scores, small_schema
 
 WINDOWS = ["1h", "24h", "7d", "30d", "all_time"]
 
@@ -60,16 +57,6 @@ def site(tmp_path: Path) -> Site:
     return site
 
 
-@asynccontextmanager
-async def running(site: Site) -> AsyncIterator[Engine]:
-    engine = site.engine()
-    await engine.start()
-    try:
-        yield engine
-    finally:
-        await engine.stop()
-
-
 def warmth(site: Site, at_ms: int, locale: str = "") -> dict[str, float]:
     found: dict[str, float] = {}
     for event in site.events:
@@ -85,7 +72,7 @@ def best(expected: dict[str, float]) -> list[str]:
 
 async def test_linear_decay_ranks_and_is_told_by_ledgers(site: Site) -> None:
     now_ms = site.now_ms
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         page = await engine.query("RETRIEVE items USING PROFILE warm LIMIT 20")
         here = await engine.query("RETRIEVE items USING PROFILE warm_here COHORT locale:US LIMIT 20")
         ledger: Any = await engine.ledger("item", "item_07", "warmth")
@@ -111,7 +98,7 @@ async def test_linear_decay_ranks_and_is_told_by_ledgers(site: Site) -> None:
 
 
 async def test_what_does_not_fade_is_the_permanent_sum(site: Site) -> None:
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         page = await engine.query("RETRIEVE items USING PROFILE tallied LIMIT 20")
         ledger: Any = await engine.ledger("item", "item_09", "tally")
         past: Any = await engine.ledger("item", "item_09", "tally", at=site.now_ms - 2 * DAY_MS)
@@ -125,7 +112,7 @@ async def test_what_does_not_fade_is_the_permanent_sum(site: Site) -> None:
 
 
 async def test_decay_of_a_cohort_is_placed_to_the_hour(site: Site) -> None:
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         page = await engine.query("RETRIEVE items USING PROFILE viewed_here COHORT locale:US LIMIT 20")
         ledger: Any = await engine.ledger("item", "item_08", "view", cohort="locale:US")
     expected: dict[str, float] = {}
@@ -141,7 +128,7 @@ async def test_decay_of_a_cohort_is_placed_to_the_hour(site: Site) -> None:
 
 async def test_as_of_serves_decay_and_says_how_exact_it_is(site: Site) -> None:
     at_ms = site.now_ms - 15 * HOUR_MS
-    async with running(site) as engine:
+    async with running(site, follow=True) as engine:
         page = await engine.query(f"RETRIEVE items USING PROFILE viewed AS OF {at_ms} LIMIT 20")
         warm = await engine.query(f"RETRIEVE items USING PROFILE warm AS OF {at_ms} LIMIT 20")
         some = await engine.query(

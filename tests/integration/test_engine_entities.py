@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 
 from materializers.rows.erasures import TABLE, ErasurePart, encode_erasure, erasure_key
 from queryd.engine import Engine
-from tests.engine_site import NOW_MS, PARTITIONS, Site, ids
+from tests.engine_site import NOW_MS, PARTITIONS, Site, ids, running
 
 ALL = "RETRIEVE items USING PROFILE trending WINDOW all_time LIMIT 100"
 
@@ -21,15 +19,6 @@ ALL = "RETRIEVE items USING PROFILE trending WINDOW all_time LIMIT 100"
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
-
-
-@asynccontextmanager
-async def running(site: Site) -> AsyncIterator[Engine]:
-    engine = site.engine()
-    await engine.start(follow=False)
-    await engine.index_everything()
-    yield engine
-    await engine.stop()
 
 
 async def changed(site: Site, engine: Engine) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +10,13 @@ import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from queryd.engine import Engine
 from queryd.estimate.classes import pair
 from queryd.hot.bucket_reads import Scope, bucket_range
 from queryd.http.app import create_app
 from queryd.http.services import Services
 from schemas.cohort_profile import parse_profile
 from schemas.predicate import Predicate, check, matches_profile, parse_predicate
-from schemas.settings import QuerydSettings, Settings, SiteSettings, TopicSettings
-from tests.engine_site import HOUR_MS, PARTITIONS, Site, as_json, small_schema
+from tests.engine_site import HOUR_MS, Site, as_json, running, small_schema
 from tests.unit.http.conftest import FakeLag, FakeWriter
 
 DAY_MS = 24 * HOUR_MS
@@ -61,22 +57,6 @@ def made(folder: Path) -> Site:
         site.signal("view", f"item_{item:02}", f"u{user}", ago_ms=ago_ms)
     site.flush()
     return site
-
-
-@asynccontextmanager
-async def running(site: Site, **budget: Any) -> AsyncIterator[Engine]:
-    """An engine with a budget, which does nothing by itself."""
-    settings = Settings(
-        site=SiteSettings(data_dir=str(site.folder)),
-        topics=TopicSettings(partitions=PARTITIONS),
-        queryd=QuerydSettings(**budget),
-    )
-    engine = Engine(settings, site.schema, site.tables, clock_ms=lambda: site.now_ms)
-    await engine.start(follow=False)
-    try:
-        yield engine
-    finally:
-        await engine.stop()
 
 
 def truth(site: Site, females: bool = True, hours: int = 168) -> dict[str, int]:
@@ -268,21 +248,12 @@ async def test_every_window_is_made_and_then_exact(site: Site, window: str, hour
 
 
 async def test_a_following_engine_makes_them_by_itself(site: Site) -> None:
-    settings = Settings(
-        site=SiteSettings(data_dir=str(site.folder)),
-        topics=TopicSettings(partitions=PARTITIONS),
-        queryd=QuerydSettings(cohort_rows_max=1),
-    )
-    engine = Engine(settings, site.schema, site.tables, name="queryd-1", clock_ms=lambda: site.now_ms)
-    await engine.start()
-    try:
+    async with running(site, follow=True, name="queryd-1", cohort_rows_max=1) as engine:
         assert (await engine.query(query(COHORT))).estimator == "independence"
         async with asyncio.timeout(60):
             while engine.ahead.waiting:  # noqa: ASYNC110 - it works in slices
                 await asyncio.sleep(0.01)
         assert (await engine.query(query(COHORT))).estimator == "exact"
-    finally:
-        await engine.stop()
 
 
 async def test_all_time_is_estimated_and_nothing_is_made_for_it(site: Site) -> None:

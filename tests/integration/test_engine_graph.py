@@ -5,34 +5,20 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from materializers.materializer import Scope
-from queryd.engine import Engine
 from queryd.errors import CursorError, NotServed, QueryError
 from queryd.hot.edges_ahead import AheadWrite
 from schemas.records.entities import EdgeRecord
 from streams.partitioner import partition_for
 from streams.positions import Position
 from streams.topics import RELATIONSHIPS
-from tests.engine_site import HOUR_MS, NOW_MS, PARTITIONS, Site, ids, small_schema
+from tests.engine_site import HOUR_MS, NOW_MS, PARTITIONS, Site, ids, running, small_schema
 
 CLOSE_HALF_LIFE = "24h"
-
-
-@asynccontextmanager
-async def running(site: Site) -> AsyncIterator[Engine]:
-    """The engine over what is flushed; its feeder waits for ``step``."""
-    engine = site.engine()
-    await engine.start(follow=False)
-    try:
-        yield engine
-    finally:
-        await engine.stop()
 
 
 def social(tmp_path: Path) -> Site:

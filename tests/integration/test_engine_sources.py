@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from queryd.engine import Engine
 from queryd.errors import QueryError
 from queryd.execute import sources
-from tests.engine_site import HOUR_MS, NOW_MS, Site, as_json, ids, scores, small_schema
+from tests.engine_site import HOUR_MS, NOW_MS, Site, as_json, ids, running, scores, small_schema
 
 ITEMS = 24
 
@@ -37,17 +34,6 @@ def site(tmp_path: Path) -> Site:
             site.signal("view", f"item_{number:02}", f"user_{turn}")
     site.flush()
     return site
-
-
-@asynccontextmanager
-async def running(site: Site) -> AsyncIterator[Engine]:
-    engine = site.engine()
-    await engine.start(follow=False)
-    await engine.index_everything()
-    try:
-        yield engine
-    finally:
-        await engine.stop()
 
 
 def around(centre: int, wanted: int) -> list[str]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from queryd.engine import Engine
 from queryd.errors import QueryError
 from queryd.hot.history import HistoryCache
 from queryd.language.parse import parse_query
@@ -18,7 +16,7 @@ from queryd.plan.planner import make_plan
 from queryd.ranking.sort_modes import SEARCH_MODES, SORT_MODES
 from queryd.reply import Ledger
 from schemas.durations import WINDOWS
-from tests.engine_site import HOUR_MS, NOW_MS, Site, as_json, ids, scores, small_schema
+from tests.engine_site import HOUR_MS, NOW_MS, Site, as_json, ids, running, scores, small_schema
 from tests.oracle import Event
 from tests.oracle.relative import relative_scores
 
@@ -62,17 +60,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
         site.signal(kind, name_of(number), user, ago_ms=int(ago_ms), weight=rng.randint(1, 60))
     site.flush()
     return site
-
-
-@asynccontextmanager
-async def running(site: Site) -> AsyncIterator[Engine]:
-    engine = site.engine()
-    await engine.start(follow=False)
-    await engine.index_everything()
-    try:
-        yield engine
-    finally:
-        await engine.stop()
 
 
 class Recount:

@@ -12,7 +12,7 @@ import pytest
 from queryd.compare import lifts
 from queryd.engine import Engine
 from queryd.errors import CohortTooSmall, QueryError
-from tests.engine_site import HOUR_MS, NOW_MS, Site, small_schema
+from tests.engine_site import HOUR_MS, NOW_MS, Site, running, small_schema
 
 US, DE = "locale:US", "locale:DE"
 
@@ -63,10 +63,8 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
     site.signal("view", "gone", "us_1")
     site.delete_item("gone")
     site.flush()
-    running = site.engine()
-    await running.start(follow=False)
-    yield running
-    await running.stop()
+    async with running(site) as engine:
+        yield engine
 
 
 async def test_items_by_lift(engine: Engine) -> None:
