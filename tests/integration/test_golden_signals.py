@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import pytest
 from schemas.loading import load_schema
 from schemas.records.columns import EventColumns
 from streams.producer import Producer
-from tests.brokers import Broker
 from tests.crash.site import Site
 from tests.oracle import CleanFold, Event
 
@@ -47,14 +45,11 @@ profiles:
 
 
 @pytest.fixture
-def site(broker: Broker, tmp_path: Path) -> Iterator[Site]:
-    found = Site(broker, tmp_path, PARTITIONS)
+def site(site: Site, tmp_path: Path) -> Site:
     schema = tmp_path / "schema.yaml"
     schema.write_text(SCHEMA)
-    found.use_schema(schema)
-    found.create_topics()
-    yield found
-    found.close()
+    site.use_schema(schema)
+    return site
 
 
 def golden(last_ms: int, count: int = EVENTS) -> list[Event]:

@@ -11,9 +11,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,14 +33,10 @@ WORKER = "worker-0"
 SMALL = ProducerSettings(buffer_bytes_max=200_000, block_timeout_s=0.5, delivery_timeout_ms=120_000)
 
 
-@pytest.fixture
-def site(broker: Broker, tmp_path: Path) -> Iterator[Site]:
+@pytest.fixture(autouse=True)
+def _can_be_taken_away(broker: Broker) -> None:
     if not broker.can_restart:
         pytest.skip("this broker cannot be taken away")
-    found = Site(broker, tmp_path, PARTITIONS)
-    found.create_topics()
-    yield found
-    found.close()
 
 
 class Daemon:
@@ -156,8 +151,6 @@ def _post_in_background(daemon: Daemon) -> threading.Thread:
 @pytest.mark.timeout(120)
 def test_a_producer_without_the_log_waits_then_refuses_then_goes_on(broker: Broker) -> None:
     """Bounded: by bytes (the caller is refused) and by time (the future fails); both say what to do."""
-    if not broker.can_restart:
-        pytest.skip("this broker cannot be taken away")
     init_topics(broker.bootstrap, all_topics(TopicSettings(partitions=PARTITIONS)))
     settings = ProducerSettings(delivery_timeout_ms=1_500, buffer_bytes_max=50_000, block_timeout_s=0.2)
     with Producer(broker.bootstrap, settings) as producer:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from schemas.ids import code_of, entity_id
 from streams.partitioner import partition_for
 from streams.positions import Position, Positions
 from streams.topics import SIGNALS
-from tests.brokers import Broker
 from tests.crash.site import Site
 
 PARTITIONS = 4
@@ -33,14 +31,11 @@ SCHEMA = "name: taps\nsignals: {tap: {category: positive, windows: [all_time], d
 
 
 @pytest.fixture
-def site(broker: Broker, tmp_path: Path) -> Iterator[Site]:
-    found = Site(broker, tmp_path, PARTITIONS)
-    found.create_topics()
-    schema = tmp_path / "taps.yaml"
+def site(site: Site, tmp_path: Path) -> Site:
+    schema = tmp_path / "schema.yaml"
     schema.write_text(SCHEMA)
-    found.use_schema(schema)
-    yield found
-    found.close()
+    site.use_schema(schema)
+    return site
 
 
 def _publish(producer: Producer, number: int, ts_ms: int) -> bool:

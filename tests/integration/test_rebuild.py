@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +19,6 @@ from materializers.tables.database import Database
 from materializers.worker import tables_of
 from schemas.loading import load_schema
 from streams.topics import SHARDS, changelog_topic
-from tests.brokers import Broker
 from tests.crash.load import Load
 from tests.crash.site import SCHEMA_FILE, Site
 from tests.crash.tables import logical, rows_in_changelog, rows_on_disk
@@ -31,14 +29,6 @@ NAME = "worker-0"
 SCHEMA = load_schema(SCHEMA_FILE)
 REGISTRY = default_registry()
 DICTIONARIES = frozenset({"item_ids", "item_profiles", "user_items"})
-
-
-@pytest.fixture
-def site(broker: Broker, tmp_path: Path) -> Iterator[Site]:
-    found = Site(broker, tmp_path, PARTITIONS)
-    found.create_topics()
-    yield found
-    found.close()
 
 
 def _verify(site: Site, *views: str) -> Verification:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -168,14 +168,6 @@ def test_the_command_lists_shows_and_sends(broker: Broker, capsys: pytest.Captur
 # -- through a worker -------------------------------------------------------------------------------
 
 FIXED = "signals: {novel: {category: positive, windows: [all_time], dedup: none}}\n"
-
-
-@pytest.fixture
-def site(broker: Broker, tmp_path: Path) -> Iterator[Site]:
-    found = Site(broker, tmp_path, PARTITIONS)
-    found.create_topics()
-    yield found
-    found.close()
 
 
 def _until(holds: Callable[[], bool], what: Callable[[], str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from materializers.tables.database import Database
 from materializers.worker import tables_of
 from schemas.loading import load_schema
 from streams.topics import SIGNALS
-from tests.brokers import Broker
 from tests.crash.load import Load
 from tests.crash.site import SCHEMA_FILE, Site
 from tests.crash.traffic import Traffic
@@ -28,14 +26,6 @@ PARTITIONS = 4
 WAIT_S = 60.0
 NAME = "worker-0"
 NOT_COMPARED = {"card_positions", "erasures", "open_erasures"}  # how the log was folded, not what it says
-
-
-@pytest.fixture
-def site(broker: Broker, tmp_path: Path) -> Iterator[Site]:
-    found = Site(broker, tmp_path, PARTITIONS)
-    found.create_topics()
-    yield found
-    found.close()
 
 
 def _verify(site: Site, *views: str) -> Verification:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,6 @@ from tests.crash.site import Site
 PARTITIONS = 4
 WAIT_S = 60.0
 NAME = "worker-0"
-
-
-@pytest.fixture
-def site(broker: Broker, tmp_path: Path) -> Iterator[Site]:
-    found = Site(broker, tmp_path, PARTITIONS)
-    found.create_topics()
-    yield found
-    found.close()
 
 
 def _until(holds: Callable[[], bool], what: str) -> None:
