@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,12 +18,10 @@ from hypothesis import strategies as st
 
 from queryd.hot.bucket_reads import EVERYBODY, Scope
 from queryd.hot.cold import ColdTier
-from queryd.hot.columns import HotColumns
-from queryd.hot.feeder import HOT_HOURS
 from queryd.hot.loading import Loader
-from queryd.hot.reads import SignalReads
 from schemas.durations import DAY_MS, HOUR_MS, MINUTE_MS, WINDOWS
 from schemas.predicate import parse_predicate
+from tests.column_reader import ColumnReader
 from tests.engine_site import NOW_MS, Site, small_schema
 from tests.oracle import Event
 
@@ -66,36 +63,7 @@ PASSED_MS = st.sampled_from([0, 5 * MINUTE_MS, HOUR_MS, 3 * DAY_MS, 40 * DAY_MS]
 STEPS = st.lists(st.tuples(EVENTS, PASSED_MS), min_size=1, max_size=4)
 
 
-@dataclass
-class Reader:
-    """queryd's columns over a site in memory, without an engine."""
-
-    site: Site
-
-    def __post_init__(self) -> None:
-        self.hot = HotColumns(SCHEMA)
-        self.cold = ColdTier(self.site.tables, self.hot)
-        self.loader = Loader(self.site.tables, self.hot, self.cold, lambda _: None)
-        self.expire()
-
-    def expire(self) -> None:
-        for cube in (self.hot.everybody, self.hot.by_profile):
-            cube.expire(self.site.now_ms, HOT_HOURS)
-
-    def load(self) -> None:
-        self.site.tables.changes()
-        for _ in self.loader.scan():
-            pass
-        self.expire()
-
-    def follow(self) -> None:
-        for _ in self.loader.apply(self.site.tables.changes()):
-            pass
-        self.expire()
-
-    def reads(self, at_ms: int) -> SignalReads:
-        return SignalReads(self.hot, self.cold, self.site.now_ms, at_ms)
-
+class Reader(ColumnReader):
     def mask(self, item: str) -> np.ndarray:
         mask = np.zeros(len(self.hot.items), dtype=np.bool_)
         mask[self.hot.items.ordinals.find(item)] = True

@@ -14,11 +14,7 @@ from queryd.execute.context import Context
 from queryd.execute.measures import MEASURES, Counted
 from queryd.execute.report import Report
 from queryd.hot.bucket_reads import Scope
-from queryd.hot.cold import ColdTier
-from queryd.hot.columns import HotColumns
-from queryd.hot.feeder import HOT_HOURS
 from queryd.hot.history import HistoryCache
-from queryd.hot.loading import Loader
 from queryd.hot.reads import SignalReads
 from queryd.language.parse import parse_query
 from queryd.plan.plan import Plan
@@ -28,6 +24,7 @@ from schemas.durations import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.predicate import check as check_predicate
 from schemas.predicate import parse_predicate
 from schemas.predicate_match import matches_profile
+from tests.column_reader import ColumnReader
 from tests.engine_site import Site, small_schema
 from tests.oracle.relative import Score, relative_scores
 
@@ -60,33 +57,18 @@ STEPS = st.lists(
 CREATED = st.dictionaries(st.sampled_from(ITEMS), st.integers(0, 40 * DAY_MS))
 
 
-class Reader:
-    """queryd's columns over a site in memory, without an engine."""
+class Reader(ColumnReader):
+    """Merges what it moves out of memory, and reads the past ``cells_at_once``."""
 
     def __init__(self, site: Site, cells_at_once: int) -> None:
-        self.site = site
-        self.hot = HotColumns(SCHEMA)
+        super().__init__(site)
         self.hot.history = HistoryCache(cells_at_once=cells_at_once)
-        self.cold = ColdTier(site.tables, self.hot)
-        self.loader = Loader(site.tables, self.hot, self.cold, lambda _: None)
-        self.expire()
 
     def expire(self) -> None:
+        super().expire()
         for cube in (self.hot.everybody, self.hot.by_profile):
-            cube.expire(self.site.now_ms, HOT_HOURS)
             for _ in cube.tidy():
                 pass
-
-    def load(self) -> None:
-        self.site.tables.changes()
-        for _ in self.loader.scan():
-            pass
-        self.expire()
-
-    def follow(self) -> None:
-        for _ in self.loader.apply(self.site.tables.changes()):
-            pass
-        self.expire()
 
     def scores(self, window: str, cohort: str | None, at_ms: int) -> dict[str, Score]:
         """Scores of the items with an event in the window, once all of the past is read."""
@@ -109,7 +91,7 @@ class Reader:
         return Context(
             plan=plan,
             hot=self.hot,
-            reads=SignalReads(self.hot, self.cold, self.site.now_ms, at_ms),
+            reads=self.reads(at_ms),
             users=None,
             text=None,
             vectors=None,
