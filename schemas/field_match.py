@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.predicate_ast import COMPARE, And, Comparison, Not, Or, Predicate
+from schemas.predicate_ast import COMPARE, Comparison, Leaf, Predicate, is_true
 
 
 def matches_fields(predicate: Predicate, fields: Mapping[str, Any]) -> bool:
@@ -15,22 +15,18 @@ def matches_fields(predicate: Predicate, fields: Mapping[str, Any]) -> bool:
     and ``CONTAINS`` if one of its words does, ``!=`` if none is the word. User states and aggregates of
     signals are no fields: they never hold.
     """
-    match predicate:
-        case And(children):
-            return all(matches_fields(child, fields) for child in children)
-        case Or(children):
-            return any(matches_fields(child, fields) for child in children)
-        case Not(child):
-            return not matches_fields(child, fields)
-        case Comparison():
-            actual = fields.get(predicate.field)
-            if actual is None or actual == "" or actual == [] or actual == ():
-                return False
-            if isinstance(actual, list | tuple):
-                return _any_word(predicate, [str(word) for word in actual])
-            return _holds(predicate, actual)
-        case _:
+
+    def judge(leaf: Leaf) -> bool:
+        if not isinstance(leaf, Comparison):
             return False
+        actual = fields.get(leaf.field)
+        if actual is None or actual == "" or actual == [] or actual == ():
+            return False
+        if isinstance(actual, list | tuple):
+            return _any_word(leaf, [str(word) for word in actual])
+        return _holds(leaf, actual)
+
+    return is_true(predicate, judge)
 
 
 def _any_word(comparison: Comparison, words: list[str]) -> bool:

@@ -111,6 +111,19 @@ def leaves(predicate: Predicate) -> Iterator[Leaf]:
             yield predicate
 
 
+def is_true(predicate: Predicate, judge: Callable[[Leaf], bool]) -> bool:
+    """Whether ``predicate`` holds; ``judge`` says whether a leaf does, and is asked no more than needed."""
+    match predicate:
+        case And(children):
+            return all(is_true(child, judge) for child in children)
+        case Or(children):
+            return any(is_true(child, judge) for child in children)
+        case Not(child):
+            return not is_true(child, judge)
+        case _:
+            return judge(predicate)
+
+
 def subject(leaf: Comparison | Flag) -> str:
     """The field, dimension, state or segment that it is about."""
     return leaf.name if isinstance(leaf, Flag) else leaf.field

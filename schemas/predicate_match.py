@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from schemas.predicate_ast import COMPARE, And, Comparison, Flag, Not, Or, Predicate, Scalar
+from schemas.predicate_ast import COMPARE, Comparison, Flag, Leaf, Predicate, Scalar, is_true
 
 
 def matches_profile(predicate: Predicate, profile: Mapping[str, str]) -> bool:
@@ -15,20 +15,18 @@ def matches_profile(predicate: Predicate, profile: Mapping[str, str]) -> bool:
     under its name. Pass the predicate through ``check`` first: it puts declared cohorts in the place of
     their names.
     """
-    match predicate:
-        case And(children):
-            return all(matches_profile(child, profile) for child in children)
-        case Or(children):
-            return any(matches_profile(child, profile) for child in children)
-        case Not(child):
-            return not matches_profile(child, profile)
-        case Flag(name):
-            return profile.get(name) == "true"
-        case Comparison():
-            actual = profile.get(predicate.field)
-            return actual is not None and _holds(predicate, actual)
-        case _:
-            return False  # an aggregate of an item says nothing of a user; check refuses it
+
+    def judge(leaf: Leaf) -> bool:
+        match leaf:
+            case Flag(name):
+                return profile.get(name) == "true"
+            case Comparison():
+                actual = profile.get(leaf.field)
+                return actual is not None and _holds(leaf, actual)
+            case _:
+                return False  # an aggregate of an item says nothing of a user; check refuses it
+
+    return is_true(predicate, judge)
 
 
 def _holds(comparison: Comparison, actual: str) -> bool:
