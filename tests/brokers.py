@@ -59,17 +59,14 @@ class EmbeddedBroker:
     def __init__(self, folder: Path) -> None:
         port = free_port()
         self.bootstrap = f"127.0.0.1:{port}"
-        command = [
-            sys.executable,
-            "-m",
-            "streams.embedded",
-            "--data",
-            str(folder / "log"),
-            "--listen",
-            self.bootstrap,
-        ]
+        command = self.command(folder / "log", port)
         self._server = ServerProcess(command, port, folder / "log.out", EMBEDDED_START_TIMEOUT_S)
         self._server.start()
+
+    def command(self, data: Path, port: int) -> list[str]:
+        """What serves the log in ``data``."""
+        arguments = ["--data", str(data), "--listen", f"127.0.0.1:{port}"]
+        return [sys.executable, "-m", "streams.embedded", *arguments]
 
     @property
     def pid(self) -> int:

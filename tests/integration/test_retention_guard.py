@@ -17,8 +17,8 @@ from materializers.tables.reader import TableReader
 from schemas.ids import code_of, entity_id
 from streams.partitioner import partition_for
 from streams.topics import SIGNALS
+from tests.brokers import EmbeddedBroker
 from tests.crash.site import Site
-from tests.server_process import ServerProcess, free_port
 
 PARTITIONS = 2
 RETENTION_MS = 1_500
@@ -41,32 +41,9 @@ run(EmbeddedLog(Path(sys.argv[1]), "127.0.0.1", int(sys.argv[2]), settings, guar
 """
 
 
-class GuardedLog:
-    """The embedded log in a process of its own."""
-
-    variant = "embedded"
-    can_restart = True
-
-    def __init__(self, folder: Path) -> None:
-        port = free_port()
-        self.bootstrap = f"127.0.0.1:{port}"
-        command = [sys.executable, "-c", SERVE, str(folder / "log"), str(port)]
-        self._server = ServerProcess(command, port, folder / "log.out", 20)
-        self._server.start()
-
-    @property
-    def pid(self) -> int:
-        return self._server.pid
-
-    def kill(self) -> None:
-        self._server.kill()
-
-    def restart(self) -> None:
-        self._server.kill()
-        self._server.start()
-
-    def close(self) -> None:
-        self._server.stop()
+class GuardedLog(EmbeddedBroker):
+    def command(self, data: Path, port: int) -> list[str]:
+        return [sys.executable, "-c", SERVE, str(data), str(port)]
 
 
 @pytest.fixture
