@@ -16,7 +16,7 @@ import numpy as np
 from streams.embedded.errors import LogFolderError
 from streams.embedded.guards import needed_from
 from streams.embedded.metadata import MetadataState
-from streams.embedded.segment import Snapshot
+from streams.embedded.segment import LOG_SUFFIX, Snapshot
 from streams.embedded.stored_log import (
     StoredBatch,
     StoredLog,
@@ -147,8 +147,17 @@ def _folder_findings(log: StoredLog) -> list[Finding]:
     if log.journal_torn_bytes:
         torn = f"a torn tail of {log.journal_torn_bytes} bytes, the next start cuts it off"
         findings.append(Finding(NOTE, where, torn))
-    findings += [Finding(NOTE, str(path), "belongs to no known topic") for path in log.strangers()]
+    findings += [_stranger(path) for path in log.strangers()]
     return findings
+
+
+def _stranger(folder: Path) -> Finding:
+    """A topic is in the journal before anybody may write to it: records without one have lost it."""
+    held = sum(path.stat().st_size for path in folder.rglob("*" + LOG_SUFFIX))
+    if not held:
+        return Finding(NOTE, str(folder), "belongs to no known topic")
+    lost = f"belongs to no known topic and has {held:,} bytes of records: the journal has lost the topic"
+    return Finding(DAMAGE, str(folder), lost)
 
 
 def _guard_facts(state: MetadataState) -> list[GuardFacts]:

@@ -153,6 +153,16 @@ def test_a_missing_partition_and_a_damaged_journal_are_damage(folder: Folder) ->
     assert any("no known topic" in finding.what for finding in folder.findings())
 
 
+def test_records_of_a_topic_that_the_journal_forgot_are_damage_an_empty_folder_is_not(folder: Folder) -> None:
+    (folder.path / "topics" / "left@9" / "0").mkdir(parents=True)
+    assert folder.damage() == []
+    journal = folder.path / "metadata.journal"
+    journal.write_bytes(journal.read_bytes()[:20])
+    (what,) = folder.damage()
+    held = sum(path.stat().st_size for path in folder.path.rglob("*.log"))
+    assert f"{held:,} bytes of records" in what
+
+
 def test_a_batch_out_of_place_is_damage(folder: Folder) -> None:
     path = folder.segments()[0]
     content = bytearray(path.read_bytes())
