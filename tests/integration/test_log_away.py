@@ -11,7 +11,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +23,7 @@ from streams.producer import Producer
 from streams.topics import all_topics
 from tests.brokers import Broker
 from tests.crash.site import Site
+from tests.waiting import until
 
 PARTITIONS = 2
 FULL_ONLY = pytest.mark.skipif("TIDAL_CRASH_FULL" not in os.environ, reason="takes minutes: set it to run")
@@ -69,13 +69,6 @@ class Daemon:
         return found
 
 
-def _until(holds: Callable[[], bool], what: Callable[[], str]) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline_s, what()
-        time.sleep(0.1)
-
-
 def _view(number: int, item: str) -> dict[str, Any]:
     return {"kind": "view", "item": item, "user": f"u{number}", "ts": int(time.time() * 1000)}
 
@@ -93,7 +86,7 @@ def test_everything_goes_on_by_itself_after_an_outage(site: Site, away_s: float)
         for number in range(20):
             producer.publish("view", "before", f"u{number}")
         producer.flush(10)
-        _until(lambda: daemon.views("before") == 20, lambda: site.tail(WORKER))
+        until(lambda: daemon.views("before") == 20, lambda: site.tail(WORKER))
 
         site.broker.kill()
         gone_s = time.monotonic()
@@ -118,10 +111,10 @@ def test_everything_goes_on_by_itself_after_an_outage(site: Site, away_s: float)
         site.broker.restart()
         assert len({future.result(WAIT_S).offset for future in waiting}) >= 1
         posts.join(WAIT_S)
-        _until(lambda: daemon.views("during") == 20, lambda: site.tail(WORKER))
+        until(lambda: daemon.views("during") == 20, lambda: site.tail(WORKER))
         assert daemon.send("/v1/signals", _view(1, "after"))[0] == 202
-        _until(lambda: daemon.views("after") == 1, lambda: site.tail(WORKER))
-        _until(lambda: not daemon.page()["degraded"], lambda: str(daemon.page()))
+        until(lambda: daemon.views("after") == 1, lambda: site.tail(WORKER))
+        until(lambda: not daemon.page()["degraded"], lambda: str(daemon.page()))
     finally:
         with suppress(DeliveryError):  # after a failure the log may be away still
             producer.close()
@@ -162,7 +155,7 @@ def test_a_producer_without_the_log_waits_then_refuses_then_goes_on(broker: Brok
         with pytest.raises(DeliveryError, match="publish again"):
             first.result(20)
         broker.restart()
-        _until(lambda: _is_taken(producer), lambda: str(producer.stats()))
+        until(lambda: _is_taken(producer), lambda: str(producer.stats()))
 
 
 def _is_taken(producer: Producer) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +35,10 @@ from streams.topics import BY_ITEM, DEAD_LETTER, ITEMS, SIGNALS, all_topics
 from tests.brokers import Broker
 from tests.crash.log_reading import read_topics
 from tests.crash.site import Site
+from tests.waiting import until
 from tidal.cli.main import run as tidal
 
 PARTITIONS = 4
-WAIT_S = 60.0
 NOW_MS = 1_763_600_000_000
 UNKNOWN = RecordError("unknown_kind", "kind", "no signal is called 'novel'")
 
@@ -170,13 +169,6 @@ def test_the_command_lists_shows_and_sends(broker: Broker, capsys: pytest.Captur
 FIXED = "signals: {novel: {category: positive, windows: [all_time], dedup: none}}\n"
 
 
-def _until(holds: Callable[[], bool], what: Callable[[], str]) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline_s, what()
-        time.sleep(0.1)
-
-
 def _novel(item: str, **more: Any) -> dict[str, Any]:
     return {"kind": "novel", "item": item, "user": "ann", **more}
 
@@ -230,10 +222,10 @@ def test_redriven_events_count_once_over_retries_and_kills(site: Site, tmp_path:
     site.start_worker("worker-0")
     refused = _write_refused(site, ts_ms)
     bootstrap = site.broker.bootstrap
-    _until(lambda: len(find_letters(bootstrap, Wanted())) == refused, lambda: site.tail("worker-0"))
+    until(lambda: len(find_letters(bootstrap, Wanted())) == refused, lambda: site.tail("worker-0"))
     written_ms = {record.offset: record.timestamp_ms for record in read_topics(bootstrap, [SIGNALS])}
     assert len(redrive(bootstrap, find_letters(bootstrap, Wanted())).sent) == refused  # nothing is fixed yet
-    _until(lambda: len(find_letters(bootstrap, Wanted())) == 2 * refused, lambda: site.tail("worker-0"))
+    until(lambda: len(find_letters(bootstrap, Wanted())) == 2 * refused, lambda: site.tail("worker-0"))
     found = find_letters(bootstrap, Wanted())
     assert len({facts.letter.root for facts in found if facts.letter}) == refused
 
@@ -244,7 +236,7 @@ def test_redriven_events_count_once_over_retries_and_kills(site: Site, tmp_path:
     assert len(redrive(bootstrap, found, again=True).sent) == refused
     site.start_worker("worker-0")
     reader = TableReader(site.data, "test-reader")
-    _until(lambda: len(_novel_cells(reader, items)) == refused, lambda: site.tail("worker-0"))
+    until(lambda: len(_novel_cells(reader, items)) == refused, lambda: site.tail("worker-0"))
     redrive(bootstrap, found, again=True)
     site.kill("worker-0")
     redrive(bootstrap, found, again=True)
@@ -253,7 +245,7 @@ def test_redriven_events_count_once_over_retries_and_kills(site: Site, tmp_path:
     for partition in range(PARTITIONS):
         end.produce(SIGNALS, json.dumps(_novel("end", ts=ts_ms)).encode(), key=b"ann", partition=partition)
     assert end.flush(10) == 0
-    _until(
+    until(
         lambda: _novel_cells(reader, ["end"]).get("end", (0, 0))[0] == PARTITIONS,
         lambda: site.tail("worker-0"),
     )

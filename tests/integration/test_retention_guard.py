@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +19,13 @@ from streams.partitioner import partition_for
 from streams.topics import SIGNALS
 from tests.brokers import EmbeddedBroker
 from tests.crash.site import Site
+from tests.waiting import until
 
 PARTITIONS = 2
 RETENTION_MS = 1_500
 SEGMENT_BYTES = 16_384
 EVENTS = 3_000
 ITEMS = [f"i{number}" for number in range(5)]
-WAIT_S = 60.0
 WORKER = "worker-0"
 
 # The log with the guard that `tidal log` sets, and housekeeping that need not be waited for.
@@ -57,13 +57,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
     yield found
     found.close()
     log.close()
-
-
-def _until(holds: Callable[[], bool], what: Callable[[], str]) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline_s, what()
-        time.sleep(0.1)
 
 
 def _publish(producer: Producer, first: int) -> None:
@@ -106,9 +99,9 @@ def test_what_no_checkpoint_holds_outlives_its_retention(site: Site) -> None:
     reader = TableReader(site.data, "test-reader")
     site.start_worker(WORKER)
     _publish(producer, 0)
-    _until(lambda: _views(reader) == EVENTS, lambda: site.tail(WORKER))
+    until(lambda: _views(reader) == EVENTS, lambda: site.tail(WORKER))
     # Checkpoints hold it all: retention takes what is old.
-    _until(lambda: min(_starts(site)) > 0, lambda: f"nothing was deleted: {_starts(site)}")
+    until(lambda: min(_starts(site)) > 0, lambda: f"nothing was deleted: {_starts(site)}")
 
     site.kill(WORKER)
     site.wipe(WORKER)
@@ -120,6 +113,6 @@ def test_what_no_checkpoint_holds_outlives_its_retention(site: Site) -> None:
     held = sum(_starts(site)) - sum(before)
     assert held <= EVENTS  # of the first half, not of the second
     site.start_worker(WORKER)
-    _until(lambda: _views(reader) == 2 * EVENTS, lambda: f"{_views(reader)}: {site.tail(WORKER)}")
-    _until(lambda: sum(_starts(site)) > EVENTS, lambda: f"nothing more was deleted: {_starts(site)}")
+    until(lambda: _views(reader) == 2 * EVENTS, lambda: f"{_views(reader)}: {site.tail(WORKER)}")
+    until(lambda: sum(_starts(site)) > EVENTS, lambda: f"nothing more was deleted: {_starts(site)}")
     reader.close()

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +38,11 @@ from streams.topics import DEAD_LETTER, ITEMS, SIGNALS, all_topics
 from tests.brokers import Broker
 from tests.crash.log_reading import read_topics
 from tests.crash.site import Site
+from tests.waiting import until
 
 PARTITIONS = 4
 WAIT_S = 60.0
 NAME = "worker-0"
-
-
-def _until(holds: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline_s, what
-        time.sleep(0.05)
 
 
 def _event(number: int, ts_ms: int) -> dict[str, Any]:
@@ -95,24 +88,31 @@ def _counts(reader: TableReader) -> dict[str, int]:
     return found
 
 
+def _await_counts(site: Site, reader: TableReader, expected: Counter[str]) -> None:
+    until(
+        lambda: _counts(reader) == expected,
+        lambda: f"{_counts(reader)} is not {expected}: {site.tail(NAME)}",
+    )
+
+
 @pytest.mark.timeout(180)
 def test_every_event_is_counted_once_over_kills_and_a_lost_disk(site: Site) -> None:
     now_ms = int(time.time() * 1000)
     site.start_worker(NAME)
     expected = _publish(site, range(300), now_ms)
     reader = TableReader(site.data, "test-reader")
-    _until(lambda: _counts(reader) == expected, f"{_counts(reader)} is not {expected}: {site.tail(NAME)}")
+    _await_counts(site, reader, expected)
 
     site.kill(NAME)
     expected += _publish(site, range(300, 600), now_ms)
     site.start_worker(NAME)
-    _until(lambda: _counts(reader) == expected, f"{_counts(reader)} is not {expected}: {site.tail(NAME)}")
+    _await_counts(site, reader, expected)
 
     site.kill(NAME)
     site.wipe(NAME)
     expected += _publish(site, range(600, 700), now_ms)
     site.start_worker(NAME)
-    _until(lambda: _counts(reader) == expected, f"{_counts(reader)} is not {expected}: {site.tail(NAME)}")
+    _await_counts(site, reader, expected)
 
     site.stop(NAME)  # SIGTERM: the last checkpoint, exit code 0
     assert _counts(reader) == expected
@@ -135,7 +135,7 @@ def test_an_item_that_comes_late_is_applied_to_what_waited(site: Site) -> None:
         shard = site.status(NAME).get("shards", {}).get(str(home), {})
         return int(shard.get("parked", 0))
 
-    _until(lambda: parked() == 1, site.tail(NAME))
+    until(lambda: parked() == 1, lambda: site.tail(NAME))
     item = partition_for(b"late", PARTITIONS)
     producer.produce(ITEMS, b'{"creator":"zoe"}', key=b"late", partition=item)
     producer.flush()
@@ -145,7 +145,7 @@ def test_an_item_that_comes_late_is_applied_to_what_waited(site: Site) -> None:
         history = [decode_card_positions(row) for _, row in reader.scan("card_positions", home)]
         return any(row.next_offsets.get(item, 0) for row in history)
 
-    _until(arrived, site.tail(NAME))
+    until(arrived, lambda: site.tail(NAME))
     assert len(list(reader.scan("relationships", home))) == 2  # to the item, and now to its creator
     memory = site.status(NAME)["memory"]
     assert 0 < sum(memory["parts"].values()) < memory["anonymous"]
