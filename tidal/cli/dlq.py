@@ -147,8 +147,12 @@ def redrive_letters(
     wanted = _wanted(places or (), reason, topic, since, until)
     letters = find_letters(address, wanted)
     missing = wanted.places - {facts.place for facts in letters}
-    with progress(console() if not json else _silent(), "letters", len(letters)) as advance:
-        outcome = redrive(address, letters, again=again, dry_run=dry_run, on_sent=advance)
+    if dry_run:
+        outcome = redrive(address, letters, again=again, dry_run=True)
+    else:
+        with progress(console() if not json else _silent(), "letters", len(letters)) as advance:
+            outcome = redrive(address, letters, again=again, on_sent=advance)
+            advance(len(outcome.left_out))
     outcome.left_out += [(place, "there is no such letter") for place in sorted(missing)]
     _report(outcome, dry_run, json)
     if outcome.left_out and places:

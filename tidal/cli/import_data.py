@@ -30,7 +30,7 @@ from tidal.importers import (
 from tidal.importers.imported import Imported, undeclared
 from tidal.importers.resume import ResumeFile, log_id
 from tidal.importers.rows import Refusals
-from tidal.publishing import Publisher
+from tidal.publishing import Publisher, Step
 from tidal.visibility import wait_visible
 
 # The whole of a million events on a small machine, with a wide margin.
@@ -142,17 +142,25 @@ def _events(path: Path, run: _Run, shift_to_now: bool) -> Imported:
     newest_ms = plain_files.newest_ms(path, run.schema) if shift_to_now else None
     if newest_ms is not None:
         shift_ms = run.resume.newest_ms(time.time_ns() // 1_000_000) - newest_ms
-    total = plain_files.count_rows(path)
-    steps = partial(plain_files.event_steps, path, run.schema, shift_ms, refusals)
-    run.publisher.publish_events("events", total, steps)
-    return Imported({"events": total}, refusals, dead=Refusals())
+    published = 0
+
+    def steps(first: int) -> Iterator[Step]:
+        nonlocal published
+        for step in plain_files.event_steps(path, run.schema, shift_ms, refusals, first):
+            published += len(step.events)
+            yield step
+
+    run.publisher.publish_events("events", plain_files.count_rows(path), steps)
+    return Imported({"events": published}, refusals, dead=Refusals())
 
 
 def _records(kind: EntityKind, path: Path, run: _Run, shift_to_now: bool) -> Imported:
     refusals = Refusals()
     entries = list(plain_files.read_records(path, kind, run.schema, refusals))
+    unusable = refusals.count
     run.publisher.publish_records(kind, entries, partial(refusals.add, path))
-    return Imported({f"{kind}s": len(entries)}, refusals, dead=Refusals())
+    taken = len(entries) - (refusals.count - unusable)
+    return Imported({f"{kind}s": taken}, refusals, dead=Refusals())
 
 
 def _command_with_times(source: _Source) -> Callable[..., None]:

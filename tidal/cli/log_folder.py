@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 INSPECT_EXAMPLE = "Example:  [bold]tidal log inspect ./data --json[/bold]"
 VERIFY_EXAMPLE = "Example:  [bold]tidal log verify ./data[/bold]"
 DUMP_EXAMPLE = (
-    "Example:  [bold]tidal log dump signals --data ./data --partition 0 --from 100 --limit 10[/bold]"
+    "Example:  [bold]tidal log dump tidal.signals --data ./data --partition 0 --from 100 --limit 10[/bold]"
 )
 
 FolderArgument = Annotated[

@@ -51,7 +51,7 @@ def shown(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.6g}"
+        return f"{value + 0.0:,.6g}"  # without it, minus zero is "-0"
     if isinstance(value, str):
         return value
     return msgspec.json.encode(value).decode()

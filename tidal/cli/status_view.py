@@ -128,11 +128,16 @@ def _worker(name: str, worker: Mapping[str, Any]) -> Sequence[Any]:
 def _tables(workers: Mapping[str, Any]) -> Table | None:
     """Sizes of tables, where the workers report them."""
     rows = [
-        (worker, name, size["rows"], size["bytes"] / MIB, "about" if size["estimated"] else "counted")
+        (worker, name, size["rows"], _mib(size["bytes"]), "about" if size["estimated"] else "counted")
         for worker, status in workers.items()
         for name, size in status.get("tables", {}).items()
     ]
     return _table("tables", ("worker", "table", "rows", "MiB", "how"), rows) if rows else None
+
+
+def _mib(size_bytes: int) -> float:
+    """To the kilobyte."""
+    return round(size_bytes / MIB, 3)
 
 
 def _sum(entries: Mapping[str, Mapping[str, Any]], name: str) -> int | None:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from queryd.http.shapes import Readiness, Status
+from tidal.cli import output
 from tidal.cli.status_view import flat, render
 
 WORKER: dict[str, Any] = {
@@ -113,3 +114,11 @@ def test_retention_is_shown_only_when_it_is_a_danger() -> None:
     assert "retention" not in shown(status(), Readiness(True, [], {}))
     warning = {"topic": "tidal.signals", "partition": 3, "lost": False, "why": "30 records grow old"}
     assert "30 records grow old" in shown(status(log=LOG | {"retention": [warning]}), Readiness(True, [], {}))
+
+
+def test_small_tables_are_told_to_the_kilobyte_and_nothing_is_minus_zero() -> None:
+    worker = WORKER | {"tables": {"items": {"rows": 4, "bytes": 667, "estimated": False}}}
+    told = shown(status(workers={"worker-0": worker}), Readiness(True, [], {}))
+    assert "0.001" in told
+    assert "0.0006" not in told
+    assert output.shown(-0.0) == "0"
