@@ -66,11 +66,12 @@ def smoothed(amounts: F64, counts: F64, all_amounts: float, all_counts: float) -
 
 
 def smoothed_rate(clicks: F64, impressions: F64, all_clicks: float, all_impressions: float) -> F64:
-    """(w + clicks) / (w·I/C + impressions), w = 10 clicks of the average item, whose rate is C/I; 0 if C is.
+    """(w + clicks) / (w·I/C + impressions), w = 10 clicks of the average item, whose rate is C/I.
 
-    With 10 clicks in 100 impressions overall, one click of two makes 11/102 = 10.78 %.
+    With 10 clicks in 100 impressions overall, one click of two makes 11/102 = 10.78 %. 0 where C or I is: of
+    what was never shown there is no rate, whatever was clicked.
     """
-    if not all_clicks:
+    if not all_clicks or not all_impressions:
         return np.zeros(len(clicks), dtype=np.float64)
     rate: F64 = (PRIOR_EVENTS + clicks) / (PRIOR_EVENTS * all_impressions / all_clicks + impressions)
     return rate

@@ -55,6 +55,7 @@ def test_the_smoothed_rate_of_the_specification() -> None:
     assert rate.tolist() == pytest.approx([11 / 102, 10 / 100])
     assert round(100 * rate[0], 2) == 10.78
     assert formulas.smoothed_rate(column(0), column(5), 0, 5).tolist() == [0]
+    assert formulas.smoothed_rate(column(3, 0), column(0, 0), 3, 0).tolist() == [0, 0]
 
 
 def test_a_smoothed_mean_begins_with_ten_events_of_the_average() -> None:
