@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from queryd.hot.arrays import F64, I64, U32, U64
+from queryd.hot.arrays import F64, I64, U32, Mask
 from queryd.hot.ordinals import ORDER_WORDS, Ordinals
 
 
@@ -30,40 +30,39 @@ def _best(ordinals: U32, scores: F64, k: int, ids: Ordinals) -> I64:
 
 def smallest_ids(ordinals: U32, k: int, ids: Ordinals) -> I64:
     """Positions i64[min(k, n)] of the ``k`` ordinals with the smallest ids, in no particular order."""
-    remaining = np.arange(len(ordinals))
+    remaining = np.arange(len(ordinals) if k > 0 else 0)
     taken: list[I64] = []
     for word in range(ORDER_WORDS):
         if len(remaining) <= k:
             break
         column = ids.words[ordinals[remaining], word]
-        threshold = np.partition(column, k - 1)[k - 1] if k > 0 else np.uint64(0)
-        below = remaining[column < threshold] if k > 0 else remaining[:0]
+        threshold = np.partition(column, k - 1)[k - 1]
+        below = remaining[column < threshold]  # fewer than k: the k-th is the threshold
         taken.append(below)
         k -= len(below)
-        remaining = remaining[column == threshold] if k > 0 else remaining[:0]
+        remaining = remaining[column == threshold]
     if len(remaining) > k:  # ids that share their first 32 bytes
-        by_id = sorted(remaining.tolist(), key=lambda position: ids.ids[int(ordinals[position])])
-        remaining = np.array(by_id[:k], dtype=np.int64)
+        remaining = _by_id(remaining, ordinals, ids)[:k]
     return np.concatenate([*taken, remaining])
 
 
 def _ordering(ordinals: U32, scores: F64, ids: Ordinals) -> I64:
     words = ids.words[ordinals]
-    order = np.lexsort((words[:, 3], words[:, 2], words[:, 1], words[:, 0], -scores))
-    same = (np.diff(scores[order]) == 0) & _equal_rows(words[order])
-    return _by_whole_id(order, same, ordinals, ids) if same.any() else order
+    order = np.lexsort((*words.T[::-1], -scores))  # the last key counts first
+    held, spelt = scores[order], words[order]
+    same: Mask = (held[1:] == held[:-1]) & (spelt[1:] == spelt[:-1]).all(axis=1)
+    if same.any():
+        _sort_runs_by_id(order, same, ordinals, ids)
+    return order
 
 
-def _equal_rows(words: U64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    return np.asarray((words[1:] == words[:-1]).all(axis=1))
-
-
-def _by_whole_id(
-    order: I64, same: np.ndarray[tuple[int], np.dtype[np.bool_]], ordinals: U32, ids: Ordinals
-) -> I64:
-    """Sort each run that score and the first 32 bytes leave tied by the whole id."""
+def _sort_runs_by_id(order: I64, same: Mask, ordinals: U32, ids: Ordinals) -> None:
+    """In place, each run that score and the first 32 bytes leave tied: ``same`` bool[n − 1], as the next."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
     for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        run = order[start : stop + 1].tolist()
-        order[start : stop + 1] = sorted(run, key=lambda position: ids.ids[int(ordinals[position])])
-    return order
+        order[start : stop + 1] = _by_id(order[start : stop + 1], ordinals, ids)
+
+
+def _by_id(positions: I64, ordinals: U32, ids: Ordinals) -> I64:
+    """The positions, by the whole ids of what they stand for."""
+    return np.array(sorted(positions.tolist(), key=lambda position: ids.ids[int(ordinals[position])]))
