@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from queryd.reply import QueryReply
 from tests.composites import Profile
 from tidal.client import Client
 
@@ -16,6 +17,7 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 SPANS = {"24h": (HOUR_MS, 24), "7d": (HOUR_MS, 168), "30d": (DAY_MS, 30)}
 PAGE = 500
+COMPLETE_S = 30.0
 ASKED_AGAIN_MAX = 3
 
 Page = list[tuple[str, float]]
@@ -74,13 +76,22 @@ def whole_answer(client: Client, **clauses: str | int | None) -> tuple[Page, int
     raise AssertionError(f"{query!r} was answered across a full hour {ASKED_AGAIN_MAX} times")
 
 
+def _complete(client: Client, query: Mapping[str, Any]) -> QueryReply:
+    """A reply that lacks nothing: for a moment after a start or a change of owners partitions are being read,
+    and replies say so."""
+    deadline_s = time.monotonic() + COMPLETE_S
+    while (reply := client.query(query)).degraded != []:
+        assert time.monotonic() < deadline_s, reply.degraded
+        time.sleep(0.1)
+    return reply
+
+
 def _pages(client: Client, query: Mapping[str, Any]) -> Page:
     """By JSON: the cursor of a late page is longer than the text of a query may be."""
     page: Page = []
     cursor: str | None = None
     while True:
-        reply = client.query({**query, "cursor": cursor})
-        assert reply.degraded == [], reply.degraded
+        reply = _complete(client, {**query, "cursor": cursor})
         assert reply.estimator == "exact", query
         page += [(result.id, result.score) for result in reply.results]
         if reply.cursor is None:

@@ -378,6 +378,6 @@ def test_a_killed_log_loses_nothing_acknowledged_and_repeats_nothing(log: Broker
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_log_killed_again_and_again(log: Broker) -> None:
-    """The same for longer. A real Kafka takes seconds to come back: with many kills in a row a record waits for
-    longer than records may."""
+    """The same for longer. A real Kafka takes seconds to come back: with many kills in a row a record waits
+    for longer than records may."""
     kill_and_restart_under_load(log, kills=12 if log.variant == "embedded" else 3)
