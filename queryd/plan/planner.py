@@ -11,7 +11,7 @@ from queryd.plan.ordering import check_measures, make_order, order_sources, sign
 from queryd.plan.plan import POOL_DEFAULT, Fusion, Order, Plan
 from queryd.ranking.sort_modes import (
     COUNTING_MEASURES,
-    MEASURES,
+    MEASURE_NAMES,
     SIGNAL_MEASURES,
     SORT_MODES,
     WINDOWED_MEASURES,
@@ -76,7 +76,7 @@ def make_plan(query: Query, schema: Schema) -> Plan:
         filter=_filter(query, profile, schema),
         sources=sources,
         terms=profile.terms or _BASE_ONLY,
-        fusion="none" if order is not None and order.measure in MEASURES else _fusion(query, sources),
+        fusion="none" if order is not None and order.measure in MEASURE_NAMES else _fusion(query, sources),
         fill=query.within is None and query.verb == "retrieve" and len(sources) > 1,
         within=query.within,
         diversity=query.diversity or profile.diversity,

@@ -8,7 +8,7 @@ from typing import Final
 from schemas.durations import ALL_TIME
 from schemas.sort_names import MEASURED_SOURCES, ROLES_OF_SOURCES
 
-MEASURES: Final = frozenset({"trending", "newest", "matching", *MEASURED_SOURCES})
+MEASURE_NAMES: Final = frozenset({"trending", "newest", "matching", *MEASURED_SOURCES})
 """Sources that can score any item, so that an order by them works on whatever candidates there are."""
 SIGNAL_MEASURES: Final = frozenset(
     {"trending", "trending_relative", "rising", "top", "hacker", "evergreen", "creator_popularity"}
@@ -39,7 +39,7 @@ class SortMode:
     @property
     def is_measure(self) -> bool:
         """Whether it scores any item."""
-        return self.source in MEASURES
+        return self.source in MEASURE_NAMES
 
 
 def _most(role: str) -> SortMode:

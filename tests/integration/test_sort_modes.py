@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from queryd.errors import QueryError
+from queryd.execute.measures import MEASURES
 from queryd.hot.history import HistoryCache
 from queryd.language.parse import parse_query
 from queryd.plan.planner import make_plan
-from queryd.ranking.sort_modes import SEARCH_MODES, SORT_MODES
+from queryd.ranking.sort_modes import MEASURE_NAMES, SEARCH_MODES, SORT_MODES
 from queryd.reply import Ledger
 from schemas.durations import WINDOWS
 from tests.engine_site import HOUR_MS, NOW_MS, Site, as_json, ids, running, scores, small_schema
@@ -269,6 +270,7 @@ def test_the_modes_of_the_test_are_those_that_there_are() -> None:
     tested = {mode.split(" ")[0] for mode in EXPECTED}
     elsewhere = {"random", "following_newest", "personal", *SEARCH_MODES}
     assert tested | elsewhere == set(SORT_MODES)
+    assert set(MEASURES) == MEASURE_NAMES
 
 
 async def test_a_search_is_ordered_by_a_mode_over_all_of_its_matches(site: Site) -> None:
