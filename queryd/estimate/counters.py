@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from queryd.estimate.classes import Table
 from queryd.estimate.counts import Known
 from queryd.estimate.fitting import Margin
-from queryd.hot.arrays import F64, I64
-
-Counts: TypeAlias = npt.NDArray[np.signedinteger]
+from queryd.hot.arrays import F64, I64, Counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from typing import Final
 from queryd.estimate.ahead import AheadSums, Wanted
 from queryd.estimate.budget import Budget, Choice
 from queryd.estimate.classes import Axis, Table, pair, reduced
-from queryd.estimate.counters import Counters, Counts
+from queryd.estimate.counters import Counters
 from queryd.estimate.counts import CountEstimate, Known, estimated
 from queryd.estimate.sampling import SAMPLE_CELLS, Sample, counted, spread, thinned
-from queryd.hot.arrays import I64
+from queryd.hot.arrays import I64, Counts
 from queryd.hot.cells import Cells
 from queryd.hot.cold import ColdTier
 from queryd.hot.columns import HotColumns

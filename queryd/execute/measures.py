@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from queryd.execute.context import Context
-from queryd.hot.arrays import F64, I64, U32, U64, Mask
+from queryd.hot.arrays import F64, I64, U32, U64, Counts, Mask
 from queryd.hot.fields import ABSENT_TIME
 from queryd.ranking import formulas
 from queryd.ranking.relative import WINDOWS_MIN, Prior, fit_prior, relative
@@ -62,7 +61,7 @@ class ByCount:
     def qualifying(self, context: Context, of: Counted) -> Mask:
         return self.tallies(context, of) > 0
 
-    def tallies(self, context: Context, of: Counted) -> npt.NDArray[np.signedinteger]:
+    def tallies(self, context: Context, of: Counted) -> Counts:
         """Events by item, int[items]: to compare and to take from."""
         if len(of.signals) == 1:
             return context.reads.tallies(of.signals[0], of.window, context.scope)
@@ -287,7 +286,7 @@ class CreatorPopularity:
 
 
 class ByAge:
-    """± created_at in epoch ms, 0 where unknown; every item has one."""
+    """± created_at in epoch ms; an item without one is taken to be of 1970."""
 
     def __init__(self, name: str, sign: int) -> None:
         self.name = name
@@ -298,8 +297,7 @@ class ByAge:
 
     def score(self, context: Context, of: Counted, rows: U32) -> Scored:
         created = context.hot.items.created_column()[rows]
-        known: F64 = np.where(created == ABSENT_TIME, 0, created).astype(np.float64)
-        return Scored(np.multiply(known, self._sign, dtype=np.float64))
+        return Scored((self._sign * np.where(created == ABSENT_TIME, 0, created)).astype(np.float64))
 
 
 class Random:

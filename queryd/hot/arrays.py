@@ -15,6 +15,8 @@ I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.integer[Any]]
+"""Counts as narrow as they are kept: to compare and to take from, since arithmetic may overflow."""
 
 _CAPACITY_MIN = 1024
 _Column = TypeVar("_Column", bound=npt.NDArray[Any])

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from queryd.hot.arrays import I64, Mask
+from queryd.hot.arrays import I64, Counts, Mask
 
 _SAMPLE = 4_096
 _LISTED_MAX = 8_192
@@ -21,7 +20,7 @@ class Leaders(NamedTuple):
     total: int
 
 
-def leaders(counts: npt.NDArray[np.signedinteger], allowed: Mask, wanted: int) -> Leaders:
+def leaders(counts: Counts, allowed: Mask, wanted: int) -> Leaders:
     """The allowed items with a count, restricted to a superset of the ``wanted`` largest with all their ties.
 
     A sample gives a threshold that somewhat more than ``wanted`` counts should reach; it is lowered until
@@ -46,7 +45,7 @@ def leaders(counts: npt.NDArray[np.signedinteger], allowed: Mask, wanted: int) -
     return Leaders(np.flatnonzero(qualifying), total)
 
 
-def _threshold(counts: npt.NDArray[np.signedinteger], qualifying: Mask, wanted: int) -> int:
+def _threshold(counts: Counts, qualifying: Mask, wanted: int) -> int:
     every = max(1, len(counts) // _SAMPLE)
     sample = counts[::every][qualifying[::every]]
     rank = int(wanted * _SPARE / every) + 4

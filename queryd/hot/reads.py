@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
 from queryd.estimate.budget import Choice
 from queryd.estimate.counts import Estimator
 from queryd.estimate.estimator import Count
 from queryd.estimate.request import CohortCounts
-from queryd.hot.arrays import F64, I64, U32, Mask
+from queryd.hot.arrays import F64, I64, U32, Counts, Mask
 from queryd.hot.bucket_reads import EVERYBODY, BucketReads, Scope, bucket_range
 from queryd.hot.cold import ColdTier
 from queryd.hot.columns import HotColumns
@@ -43,7 +42,7 @@ class _Amounts:
     ``summed`` makes the sums in micro-units, i64[items]: few readers want them.
     """
 
-    counts: npt.NDArray[np.signedinteger]
+    counts: Counts
     summed: Callable[[], I64]
     span_ms: int
 
@@ -76,9 +75,9 @@ class SignalReads:
         """count(window) by item, i64[items]."""
         return self.tallies(signal, window, scope).astype(np.int64, copy=False)
 
-    def tallies(self, signal: int, window: str, scope: Scope = EVERYBODY) -> npt.NDArray[np.signedinteger]:
-        """As ``counts``, as narrow as they are kept, i32 or i64[items]: to compare and to take from, since
-        arithmetic may overflow. Spares a pass over all items."""
+    def tallies(self, signal: int, window: str, scope: Scope = EVERYBODY) -> Counts:
+        """As ``counts``, as narrow as they are kept, int[items]: to compare and to take from. Spares a
+        pass over all items."""
         return self._amounts(signal, window, scope).counts
 
     def span_ms(self, signal: int, window: str, scope: Scope = EVERYBODY) -> int:
@@ -277,7 +276,7 @@ class SignalReads:
     def _all_time(self, signal: int, scope: Scope) -> _Amounts:
         """All events, or all up to the hour read at: those of today less those that came after."""
         if scope.cohort is None:
-            counts: npt.NDArray[np.signedinteger] = self._hot.total_counts(signal)
+            counts: Counts = self._hot.total_counts(signal)
             summed: Callable[[], I64] = partial(self._hot.total_sums, signal)
         elif self._is_estimated(signal, ALL_TIME_WINDOW, scope, 0):
             everybody = _Amounts(self._hot.total_counts(signal), partial(self._hot.total_sums, signal), 0)
@@ -292,7 +291,8 @@ class SignalReads:
         later = self._buckets.cube(scope).frozen(
             ALL_TIME, [piece.cells for piece in self._later(signal, scope, None)]
         )
-        return _Amounts(counts - self._counts_of(later), lambda: summed() - self._sums_of(later), 0)
+        counts = np.subtract(counts, self._counts_of(later), dtype=np.int64)
+        return _Amounts(counts, lambda: summed() - self._sums_of(later), 0)
 
     def _all_time_of(self, signal: int, scope: Scope, items: Mask) -> Amount:
         if scope.cohort is None:
@@ -321,7 +321,7 @@ class SignalReads:
         pieces = self._buckets.pieces(signal, BucketRange(False, hour, hour), scope, items)
         return any(piece.length_ms == DAY_MS for piece in pieces)
 
-    def _counts_of(self, standing: StandingSum) -> npt.NDArray[np.signedinteger]:
+    def _counts_of(self, standing: StandingSum) -> Counts:
         standing.widen(len(self._hot.items))
         return standing.counts[: len(self._hot.items)]
 
@@ -338,7 +338,7 @@ def _proportional(everybody: _Amounts, counts: I64) -> I64:
     return sums
 
 
-def _rate(counts: npt.NDArray[np.signedinteger], span_ms: int) -> F64:
+def _rate(counts: Counts, span_ms: int) -> F64:
     return counts.astype(np.float64) if not span_ms else counts / (span_ms / 1000)
 
 

@@ -2,7 +2,8 @@
 
 A *run* never changes. The rows of one profile are a range, found through an index of eight bytes for each
 profile present, or of four for each profile known where that is less: so a sum costs what matches, not what
-is held. Most cells are one event of weight 1.0; a run of such cells has neither counts nor sums.
+is held. Most cells are one event of weight 1.0; a run of such cells has neither counts nor sums, and the
+counts of a few others are kept apart.
 
 A run may hold the cells of several consecutive hours, a *span*. The hour is then in the low bits of the item
 column, and costs nothing.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -33,9 +35,13 @@ _SAMPLE_EVERY: Final = 1024
 _SPARE_SHARE: Final = 1.1  # of a column's room, what may stay unused
 _NO_ROWS: Final[I64] = np.zeros(0, dtype=np.int64)
 _FEW: Final = 16  # looking up a row's profile costs as much as writing out those of so many
+_LONG: Final = 64  # copying a stretch of so many rows costs as much as writing out their numbers
+_TAKEN_AT_ONCE: Final = 65_536  # the numbers of so many rows stay in the processor's cache
+_RARE_SHARE: Final = 16  # cells of several events are kept apart when they are fewer than one in so many
 
 _Counts = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 _Sums = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+_Column = TypeVar("_Column", bound=npt.NDArray[Any])
 
 
 class Selection:
@@ -45,9 +51,44 @@ class Selection:
         self.mask = mask
 
     @cached_property
-    def hits(self) -> I64:
-        """The allowed profiles, ascending."""
-        return np.flatnonzero(self.mask)
+    def edges(self) -> I64:
+        """The allowed profiles as stretches of consecutive ones: first, last + 1, first, …"""
+        return _edges(self.mask)
+
+
+class Stretches:
+    """Stretches of rows: where each begins, u32[n] ascending, and how many rows it has, u32[n], none 0."""
+
+    def __init__(self, begins: U32, lengths: U32) -> None:
+        self._begins = begins
+        self._lengths = lengths
+
+    def __len__(self) -> int:
+        return int(self._lengths.sum(dtype=np.int64))
+
+    @cached_property
+    def rows(self) -> I64:
+        """The rows, ascending."""
+        return expanded(self._begins, self._lengths)
+
+    def of(self, column: _Column) -> _Column:
+        """What ``column`` has in these rows."""
+        total = len(self)
+        if not total:
+            return column[:0]  # type: ignore[return-value]
+        if total >= _LONG * len(self._begins):
+            slices = zip(self._begins.tolist(), (self._begins + self._lengths).tolist(), strict=True)
+            return np.concatenate([column[begin:end] for begin, end in slices])  # type: ignore[return-value]
+        taken = np.empty(total, dtype=column.dtype)
+        ends = np.cumsum(self._lengths, dtype=np.int64)
+        cuts = np.searchsorted(ends, np.arange(_TAKEN_AT_ONCE, total, _TAKEN_AT_ONCE))
+        begin = 0
+        for first, last in pairwise([0, *np.unique(cuts[cuts > 0]).tolist(), len(ends)]):
+            end = int(ends[last - 1])
+            rows = expanded(self._begins[first:last], self._lengths[first:last])
+            column.take(rows, out=taken[begin:end], mode="clip")  # checking the rows would copy ``out``
+            begin = end
+        return taken  # type: ignore[return-value]
 
 
 class ProfileIndex:
@@ -78,21 +119,23 @@ class ProfileIndex:
     def nbytes(self) -> int:
         return int(self._starts.nbytes + (0 if self._profiles is None else self._profiles.nbytes))
 
-    def ranges(self, chosen: Selection) -> tuple[U32, U32]:
-        """Where the rows of the allowed profiles begin, and how many they are, of those that have any."""
+    def ranges(self, chosen: Selection) -> Stretches:
+        """Where stretches of rows of allowed profiles begin, and how many rows they have; none is empty.
+
+        Profiles that lie beside each other share a stretch: a wide cohort has fewer of them than profiles.
+        """
         if self._profiles is None:
-            places = chosen.hits
-            if len(places) and places[-1] >= len(self._starts) - 1:
-                places = places[: np.searchsorted(places, len(self._starts) - 1)]
+            # Profiles that the run does not know yet have no rows: their stretch is empty, or ends sooner.
+            edges = np.minimum(chosen.edges, len(self._starts) - 1)
         else:
-            places = np.flatnonzero(chosen.mask.take(self._profiles))
-        begins = self._starts.take(places)
-        lengths = self._starts[1:].take(places)
-        lengths -= begins
+            edges = _edges(chosen.mask.take(self._profiles))
+        bounds = self._starts.take(edges)
+        begins = bounds[::2]
+        lengths = bounds[1::2] - begins
         held = np.flatnonzero(lengths)
         if len(held) == len(lengths):
-            return begins, lengths
-        return begins.take(held), lengths.take(held)
+            return Stretches(begins, lengths)
+        return Stretches(begins.take(held), lengths.take(held))
 
     def rows_of(self, profile: int) -> tuple[int, int]:
         """First row of a profile, and the first row of a later one."""
@@ -133,6 +176,62 @@ class ProfileIndex:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class RareCounts:
+    """Counts of n cells of which nearly all are 1: ``rows`` u32[k] ascending of the others, and their counts.
+
+    ``profile`` u32[k] are the profiles of the others, None where cells are kept without.
+    """
+
+    length: int
+    rows: U32
+    count: _Counts
+    profile: U32 | None
+
+    def __len__(self) -> int:
+        return self.length
+
+    @property
+    def nbytes(self) -> int:
+        return int(
+            self.rows.nbytes + self.count.nbytes + (0 if self.profile is None else self.profile.nbytes)
+        )
+
+    def between(self, low: int, high: int) -> U32:
+        """The counts of the rows from ``low`` to before ``high``."""
+        counts = np.ones(high - low, dtype=np.uint32)
+        first, last = np.searchsorted(self.rows, (low, high)).tolist()
+        counts[self.rows[first:last] - np.uint32(low)] = self.count[first:last]
+        return counts
+
+    def at(self, rows: I64 | None) -> U32:
+        """The counts of ``rows``; of all for None."""
+        counts = self.between(0, self.length)
+        return counts if rows is None else counts.take(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Rows of a run that were chosen, and the item of each, u32[n]."""
+
+    items: U32
+    _stretches: Stretches | None
+    _inside: I64 | None
+
+    @property
+    def rows(self) -> I64 | None:
+        """The rows, None for all."""
+        if self._stretches is None:
+            return self._inside
+        rows = self._stretches.rows
+        return rows if self._inside is None else rows.take(self._inside)
+
+    def of(self, column: _Column) -> _Column:
+        """What ``column`` has in these rows."""
+        column = column if self._stretches is None else self._stretches.of(column)
+        return column if self._inside is None else column.take(self._inside)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Run:
     """Sealed cells. ``place`` u32[n] is the item, or in a span item · 8 + hours since ``first_hour``.
 
@@ -142,7 +241,7 @@ class Run:
 
     place: U32
     index: ProfileIndex | None
-    count: _Counts | None = None
+    count: _Counts | RareCounts | None = None
     sum: _Sums | None = None
     moment: F64 | None = None
     first_hour: int | None = None
@@ -171,22 +270,43 @@ class Run:
         """The rows of the profiles that ``chosen`` allows, ascending; None for all."""
         if chosen is None or self.index is None:
             return None
-        return expanded(*self.index.ranges(chosen))
+        return self.index.ranges(chosen).rows
 
-    def rows_within(self, chosen: Selection | None, hours: tuple[int, int] | None) -> I64 | None:
-        """As ``rows``; of a span those of ``hours``, the first and the last since its own first."""
-        rows = self.rows(chosen)
-        if hours is None or hours == (0, SPAN_HOURS - 1):
-            return rows
-        since = self.hours(rows)
-        inside = np.flatnonzero((since >= hours[0]) & (since <= hours[1]))
-        return inside if rows is None else rows.take(inside)
+    def read(self, chosen: Selection | None, hours: tuple[int, int] | None) -> Reading:
+        """The rows that ``chosen`` allows; of a span those of ``hours``: first and last since its own."""
+        stretches = None if chosen is None or self.index is None else self.index.ranges(chosen)
+        place = self.place if stretches is None else stretches.of(self.place)
+        inside = self._inside(place, hours)
+        if inside is not None:
+            place = place.take(inside)
+        items = place if self.first_hour is None else place >> np.uint32(HOUR_BITS)
+        return Reading(items, stretches, inside)
+
+    def repeats(self, chosen: Selection | None, hours: tuple[int, int] | None) -> tuple[U32, U32]:
+        """Items u32[k], and counts less one, of the cells of several events among those that are read."""
+        rare = self.count
+        assert isinstance(rare, RareCounts)
+        place, more = self.place.take(rare.rows), rare.count.astype(np.uint32) - np.uint32(1)
+        if chosen is not None and rare.profile is not None:
+            known = np.flatnonzero(chosen.mask.take(rare.profile))
+            place, more = place.take(known), more.take(known)
+        inside = self._inside(place, hours)
+        if inside is not None:
+            place, more = place.take(inside), more.take(inside)
+        return place if self.first_hour is None else place >> np.uint32(HOUR_BITS), more
+
+    def _inside(self, place: U32, hours: tuple[int, int] | None) -> I64 | None:
+        """Which of these places of a span lie in ``hours``; None for all."""
+        if self.first_hour is None or hours is None or hours == (0, SPAN_HOURS - 1):
+            return None
+        since = place & _HOUR_MASK
+        return np.flatnonzero((since >= hours[0]) & (since <= hours[1]))
 
     def matching(self, chosen: Selection | None) -> int:
         """How many rows ``chosen`` allows."""
         if chosen is None or self.index is None:
             return len(self)
-        return int(self.index.ranges(chosen)[1].sum(dtype=np.int64))
+        return len(self.index.ranges(chosen))
 
     def cells(self, rows: I64 | None) -> Cells:
         """The cells of ``rows`` in full, None: all."""
@@ -198,10 +318,10 @@ class Run:
 
     def bare_cells(self, rows: I64 | None) -> Cells:
         """The cells of ``rows`` without their profiles."""
-        count = _taken(self.count, rows)
         total = _taken(self.sum, rows)
         items = self.items(rows)
-        counts = np.ones(len(items), dtype=np.uint32) if count is None else count.astype(np.uint32)
+        count = self._counts(rows)
+        counts = np.ones(len(items), dtype=np.uint32) if count is None else count
         sums = counts.astype(np.int64) * WEIGHT_SCALE if total is None else total.astype(np.int64)
         return Cells(items, None, counts, sums, _taken(self.moment, rows))
 
@@ -211,14 +331,31 @@ class Run:
         if kept.all():
             return self
         rows = np.flatnonzero(kept)
+        index = None if self.index is None else self.index.keeping(kept)
+        count = self._counts(rows)
         return Run(
             self.place.take(rows),
-            None if self.index is None else self.index.keeping(kept),
-            _taken(self.count, rows),
+            index,
+            None if count is None else _narrowed_counts(count, index),
             _taken(self.sum, rows),
             _taken(self.moment, rows),
             self.first_hour,
         )
+
+    def _counts(self, rows: I64 | None) -> U32 | None:
+        """The counts of ``rows``, of all for None; None where each is 1."""
+        if isinstance(self.count, RareCounts):
+            return self.count.at(rows)
+        count = _taken(self.count, rows)
+        return None if count is None else count.astype(np.uint32)
+
+    def counts_between(self, low: int, high: int) -> U32 | None:
+        """The counts of the rows from ``low`` to before ``high``; None where each is 1."""
+        if self.count is None:
+            return None
+        if isinstance(self.count, RareCounts):
+            return self.count.between(low, high)
+        return self.count[low:high].astype(np.uint32)
 
     def untimed(self) -> Run:
         """The same cells without hours and moments."""
@@ -231,6 +368,13 @@ class Run:
         low, high = (0, len(self)) if self.index is None else self.index.rows_of(profile)
         wanted = item if self.first_hour is None else item << HOUR_BITS
         return low + int(np.searchsorted(self.place[low:high], np.uint32(wanted)))
+
+
+def _edges(mask: Mask) -> I64:
+    """Where each stretch of true values begins and where it ends, alternately, i64[2n]."""
+    padded = np.zeros(len(mask) + 2, dtype=np.bool_)
+    padded[1:-1] = mask
+    return np.flatnonzero(padded[1:] != padded[:-1])
 
 
 def expanded(begins: U32, lengths: U32) -> I64:
@@ -259,7 +403,7 @@ def sealed(cells: Cells) -> Run:
     part = _stretch(folded)
     index = None if cells.profile is None else _index_of([part])
     place: U32 = (folded.key & _PLACE_MASK).astype(np.uint32)
-    return Run(place, index, *_narrowed_columns([part]))
+    return Run(place, index, *_narrowed_columns([part], index))
 
 
 def merged(runs: Sequence[Run]) -> Run:
@@ -308,7 +452,7 @@ def merging(
     yield
     index = _index_of(parts) if runs[0].index is not None else None
     yield
-    return Run(place, index, *_narrowed_columns(parts), first_hour)
+    return Run(place, index, *_narrowed_columns(parts, index), first_hour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +512,7 @@ def _piece(run: Run, low: int, high: int, hour: int | None) -> _Part:
     rows = slice(low, high)
     return _Part(
         key,
-        None if run.count is None else run.count[rows].astype(np.uint32),
+        run.counts_between(low, high),
         None if run.sum is None else run.sum[rows].astype(np.int64),
         None if run.moment is None else run.moment[rows],
     )
@@ -440,13 +584,26 @@ def _index_of(parts: Sequence[_Stretch]) -> ProfileIndex:
     return ProfileIndex.of(np.concatenate([part.profiles for part in parts]), edges)
 
 
-def _narrowed_columns(parts: Sequence[_Stretch]) -> tuple[_Counts | None, _Sums | None, F64 | None]:
+def _narrowed_columns(
+    parts: Sequence[_Stretch], index: ProfileIndex | None
+) -> tuple[_Counts | RareCounts | None, _Sums | None, F64 | None]:
     count, total, moment = _columns(parts)
     return (
-        None if count is None else _narrowed(count),
+        None if count is None else _narrowed_counts(count, index),
         None if total is None else _narrowed(total),
         moment if moment is not None and moment.any() else None,
     )
+
+
+def _narrowed_counts(count: U32, index: ProfileIndex | None) -> _Counts | RareCounts | None:
+    """None when each is 1, apart when few are not, else in the narrowest type."""
+    rows = np.flatnonzero(count != 1)
+    if not len(rows):
+        return None
+    if len(rows) * _RARE_SHARE > len(count):
+        return _narrowed(count)
+    profile = None if index is None else index.at(rows)
+    return RareCounts(len(count), rows.astype(np.uint32), _narrowed(count.take(rows)), profile)
 
 
 def _unit_sums(count: U32 | None, length: int) -> I64:
@@ -462,9 +619,6 @@ def _narrowed(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if not len(column) or (limits.min <= column.min() and column.max() <= limits.max):
             return column.astype(narrow)
     return column
-
-
-_Column = TypeVar("_Column", bound=npt.NDArray[Any])
 
 
 def _taken(column: _Column | None, rows: I64 | None) -> _Column | None:

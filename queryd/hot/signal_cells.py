@@ -115,10 +115,10 @@ class SignalCells:
         """(count, sum in micro-units) of the items marked in bool[items]."""
         count = total = 0
         for run, hours in self._runs(wanted):
-            rows = run.rows_within(chosen, hours)
-            found = run.items(rows)
-            inside = np.flatnonzero(items.take(found)).astype(np.int64)
+            reading = run.read(chosen, hours)
+            inside = np.flatnonzero(items.take(reading.items)).astype(np.int64)
             if len(inside):
+                rows = reading.rows
                 cells = run.bare_cells(inside if rows is None else rows.take(inside))
                 count += int(cells.count.sum())
                 total += int(cells.sum.sum())

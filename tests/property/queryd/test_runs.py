@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from queryd.hot import runs as runs_module
 from queryd.hot.cells import Cells
 from queryd.hot.leaders import leaders
 from queryd.hot.runs import SPAN_HOURS, Run, Selection, expanded, merging, sealed
@@ -30,6 +33,19 @@ ROWS = st.lists(
     min_size=1,
     max_size=12,
 )
+
+
+@contextmanager
+def kept_as(rare_share: int, long: int) -> Iterator[None]:
+    """Few cells are enough for counts to be kept apart, and few rows for a stretch to be copied."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs_module, "_RARE_SHARE", rare_share)
+        patch.setattr(runs_module, "_LONG", long)
+        patch.setattr(runs_module, "_TAKEN_AT_ONCE", 2)
+        yield
+
+
+FORMS = st.tuples(st.sampled_from([1, 2, 16]), st.sampled_from([1, 2, 64]))
 
 
 def cells_of(rows: Sequence[Row], *, profiles: bool = True) -> Cells:
@@ -67,10 +83,16 @@ def finished(runs: Sequence[Run], slice_cells: int, hours: Sequence[int] | None 
     st.integers(1, 9),
     st.booleans(),
     st.booleans(),
+    FORMS,
 )
 def test_a_span_is_its_hours_in_whatever_slices_it_was_merged(
-    parts: list[tuple[list[Row], int]], slice_cells: int, profiles: bool, again: bool
+    parts: list[tuple[list[Row], int]], slice_cells: int, profiles: bool, again: bool, form: tuple[int, int]
 ) -> None:
+    with kept_as(*form):
+        check_span(parts, slice_cells, profiles=profiles, again=again)
+
+
+def check_span(parts: list[tuple[list[Row], int]], slice_cells: int, *, profiles: bool, again: bool) -> None:
     runs = [sealed(cells_of(rows, profiles=profiles)) for rows, _ in parts]
     hours = [FIRST_HOUR + hour for _, hour in parts]
     expected: dict[tuple[int, int, int], tuple[int, int]] = {}
@@ -91,8 +113,15 @@ def test_a_span_is_its_hours_in_whatever_slices_it_was_merged(
     )
 
 
-@given(ROWS, st.lists(st.booleans(), min_size=PROFILES, max_size=PROFILES), st.integers(1, 4))
-def test_a_selection_reads_the_rows_of_its_profiles(rows: list[Row], allowed: list[bool], gap: int) -> None:
+@given(ROWS, st.lists(st.booleans(), min_size=PROFILES, max_size=PROFILES), st.integers(1, 4), FORMS)
+def test_a_selection_reads_the_rows_of_its_profiles(
+    rows: list[Row], allowed: list[bool], gap: int, form: tuple[int, int]
+) -> None:
+    with kept_as(*form):
+        check_selection(rows, allowed, gap)
+
+
+def check_selection(rows: list[Row], allowed: list[bool], gap: int) -> None:
     spread = [(profile * gap * 3, item, count, total) for profile, item, count, total in rows]
     mask = np.zeros(PROFILES * gap * 3 + 1, dtype=np.bool_)
     mask[np.arange(PROFILES) * gap * 3] = allowed
@@ -104,6 +133,11 @@ def test_a_selection_reads_the_rows_of_its_profiles(rows: list[Row], allowed: li
     assert found is not None
     assert found.tolist() == wanted
     assert run.matching(chosen) == len(wanted)
+    reading = run.read(chosen, None)
+    assert reading.items.tolist() == every.item[found].tolist()
+    assert reading.rows is not None
+    assert reading.rows.tolist() == wanted
+    assert reading.of(every.sum).tolist() == every.sum[found].tolist()
     cells = run.cells(found)
     assert cells.profile is not None
     assert cells.profile.tolist() == every.profile[found].tolist()
@@ -114,24 +148,64 @@ def test_a_selection_reads_the_rows_of_its_profiles(rows: list[Row], allowed: li
     }
 
 
-@given(st.lists(ROWS, min_size=1, max_size=4), st.lists(st.booleans(), min_size=PROFILES, max_size=PROFILES))
-def test_a_sum_of_runs_added_and_taken_away(parts: list[list[Row]], allowed: list[bool]) -> None:
+@given(
+    st.lists(st.tuples(ROWS, st.integers(0, SPAN_HOURS - 1)), min_size=1, max_size=4),
+    st.lists(st.booleans(), min_size=PROFILES, max_size=PROFILES) | st.none(),
+    st.tuples(st.integers(0, SPAN_HOURS - 1), st.integers(0, SPAN_HOURS - 1)).map(sorted),
+    FORMS,
+)
+def test_a_sum_of_runs_added_and_taken_away(
+    parts: list[tuple[list[Row], int]], allowed: list[bool] | None, within: list[int], form: tuple[int, int]
+) -> None:
+    """Of runs of an hour, and of the span that they make, of which some hours are wanted."""
     standing = StandingSum(BucketRange(False, 0, 1), ITEMS, 0, 0)
-    chosen, counts, sums = Selection(np.array(allowed)), [0] * ITEMS, [0] * ITEMS
-    for rows in parts:
+    low, high = within
+    with kept_as(*form):
+        chosen, counts, sums = (
+            None if allowed is None else Selection(np.array(allowed)),
+            [0] * ITEMS,
+            [0] * ITEMS,
+        )
+        runs = [sealed(cells_of(rows)) for rows, _ in parts]
+        span = finished(runs, 3, [FIRST_HOUR + hour for _, hour in parts])
+        for run, (rows, hour) in zip(runs, parts, strict=True):
+            gathered = Gathered()
+            gathered.add_run(run, chosen, None)
+            standing.add(gathered)
+            for profile, item, count, total in rows:
+                inside = (allowed is None or allowed[profile]) * (2 if low <= hour <= high else 1)
+                counts[item] += count * inside
+                sums[item] += total * inside
         gathered = Gathered()
-        gathered.add_run(sealed(cells_of(rows)), chosen, None)
+        gathered.add_run(span, chosen, (low, high))
         standing.add(gathered)
-        for profile, item, count, total in rows:
-            counts[item] += count * allowed[profile]
-            sums[item] += total * allowed[profile]
         assert (standing.counts.tolist(), standing.sums.tolist()) == (counts, sums)
-    for rows in parts:
-        gathered = Gathered()
-        gathered.add_cells(cells_of(rows).allowed(chosen.mask))
         standing.add(gathered, -1)
+        for rows, _ in parts:
+            gathered = Gathered()
+            gathered.add_cells(cells_of(rows).allowed(None if chosen is None else chosen.mask))
+            standing.add(gathered, -1)
     assert not standing.counts.any()
     assert not standing.sums.any()
+
+
+@given(st.lists(st.integers(1, 20_000), min_size=1, max_size=12), st.integers(0, 2))
+def test_counts_that_no_longer_fit_two_bytes_are_widened(added: list[int], item: int) -> None:
+    """Whether they come as cells of one event or of many."""
+    standing, expected = StandingSum(BucketRange(False, 0, 1), 3, 0, 0), [0, 0, 0]
+    for number, events in enumerate(added):
+        where = item if number % 3 else 0
+        gathered = Gathered()
+        if number % 2:
+            gathered.ones.append(np.full(events, where, dtype=np.uint32))
+        else:
+            gathered.add_cells(cells_of([(0, where, events, events * WEIGHT_SCALE)]))
+        standing.add(gathered)
+        expected[where] += events
+        assert standing.counts.tolist() == expected
+    if max(expected) < 45_000:
+        assert standing.counts.dtype == np.uint16
+    assert max(expected) <= 65_535 or standing.counts.dtype == np.int32
 
 
 def test_counts_that_no_longer_fit_four_bytes_are_widened() -> None:
