@@ -6,6 +6,7 @@ any item. A source takes the best of those that qualify; a search in the same or
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ import numpy as np
 from queryd.execute.context import Context
 from queryd.hot.arrays import F64, I64, U32, U64, Counts, Mask
 from queryd.hot.fields import ABSENT_TIME
+from queryd.hot.history import PastSums
 from queryd.ranking import formulas
 from queryd.ranking.relative import WINDOWS_MIN, Prior, fit_prior, relative
 from schemas.durations import ALL_TIME, HOUR_MS, WINDOWS
@@ -68,6 +70,16 @@ class ByCount:
         return _counts(context, of)
 
 
+class ByScore(ABC):
+    """Measures that concern the items whose score is above 0."""
+
+    def qualifying(self, context: Context, of: Counted) -> Mask:
+        return self.score(context, of, everything(context)).scores > 0
+
+    @abstractmethod
+    def score(self, context: Context, of: Counted, rows: U32) -> Scored: ...
+
+
 class Trending(ByCount):
     """Velocity of the signal in the window; for all_time the count."""
 
@@ -89,22 +101,14 @@ class TrendingRelative:
         return _counts(context, of) > 0
 
     def score(self, context: Context, of: Counted, rows: U32) -> Scored:
-        everything = _counts(context, of)
-        counts = everything[rows].astype(np.float64)
+        all_counts = _counts(context, of)
+        counts = all_counts[rows].astype(np.float64)
         past = context.reads.past(of.signals[0], of.window, context.scope)
         prior, lived, total, squares = past.prior, past.windows_of(rows), past.total[rows], past.squares[rows]
         if past.windows < WINDOWS_MIN:
-            prior = _present_prior(everything)
-            if not past.unread:
-                context.report.warn(
-                    f"this scope has {past.windows} complete earlier windows, and {WINDOWS_MIN} are the "
-                    "least to compare with: trending_relative compares items with one another instead"
-                )
+            prior = _present_prior(all_counts)
             lived, total, squares = np.zeros_like(lived), np.zeros_like(total), np.zeros_like(squares)
-        if past.unread:
-            context.report.degrade(
-                self.name, f"compared with {past.windows} earlier windows; {past.unread} are still to be read"
-            )
+        self._tell(context, past)
         found = relative(counts, total, squares, lived, prior)
         parts = {
             "count": counts,
@@ -120,15 +124,23 @@ class TrendingRelative:
         }
         return Scored(found.scores, parts, notes)
 
+    def _tell(self, context: Context, past: PastSums) -> None:
+        """What a page must say of a past that is short, or not all read yet."""
+        if past.unread:
+            context.report.degrade(
+                self.name, f"compared with {past.windows} earlier windows; {past.unread} are still to be read"
+            )
+        elif past.windows < WINDOWS_MIN:
+            context.report.warn(
+                f"this scope has {past.windows} complete earlier windows, and {WINDOWS_MIN} are the "
+                "least to compare with: trending_relative compares items with one another instead"
+            )
 
-class Rising:
+
+class Rising(ByScore):
     """Acceleration: velocity in the window less that in the window before."""
 
     name = "rising"
-
-    def qualifying(self, context: Context, of: Counted) -> Mask:
-        everything = np.arange(context.items, dtype=np.uint32)
-        return self.score(context, of, everything).scores > 0
 
     def score(self, context: Context, of: Counted, rows: U32) -> Scored:
         found = [context.reads.acceleration(each, of.window, context.scope)[rows] for each in of.signals]
@@ -176,16 +188,12 @@ class Hacker:
         return Scored(scores, {"points": points, "age_hours": age_h})
 
 
-class Votes:
+class Votes(ByScore):
     """A function of the likes and dislikes in the window."""
 
     def __init__(self, name: str, formula: Callable[[F64, F64], F64]) -> None:
         self.name = name
         self._formula = formula
-
-    def qualifying(self, context: Context, of: Counted) -> Mask:
-        ups, downs = _votes(context, of, _everything(context))
-        return np.asarray(self._formula(ups, downs) > 0)
 
     def score(self, context: Context, of: Counted, rows: U32) -> Scored:
         ups, downs = _votes(context, of, rows)
@@ -263,20 +271,17 @@ class Evergreen:
         return Scored(scores, {"recent": held, "all_time": among})
 
 
-class CreatorPopularity:
+class CreatorPopularity(ByScore):
     """What all items of the creator have together: the signal's slowest decayed score."""
 
     name = "creator_popularity"
 
-    def qualifying(self, context: Context, of: Counted) -> Mask:
-        return self.score(context, of, _everything(context)).scores > 0
-
     def score(self, context: Context, of: Counted, rows: U32) -> Scored:
-        everything = _everything(context)
+        items = everything(context)
         scores = np.zeros(context.items, dtype=np.float64)
         for signal in of.signals:
             slowest = context.hot.schema.signal_list[signal].decay.scores[-1]
-            scores += context.reads.decayed(signal, slowest, context.scope, everything, context.at_ms)
+            scores += context.reads.decayed(signal, slowest, context.scope, items, context.at_ms)
         creators = context.hot.items.creator_column()
         # Items without a creator have the number −1: they count for nobody.
         sums = np.zeros(len(context.hot.items.creators) + 1, dtype=np.float64)
@@ -360,7 +365,8 @@ def _present_prior(counts: I64) -> Prior:
     return fit_prior(active, np.ones(len(active)))
 
 
-def _everything(context: Context) -> U32:
+def everything(context: Context) -> U32:
+    """All rows, u32[items]."""
     return np.arange(context.items, dtype=np.uint32)
 
 

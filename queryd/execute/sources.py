@@ -10,7 +10,7 @@ from queryd.errors import QueryError
 from queryd.execute.candidates import NOTHING, Retrieved
 from queryd.execute.context import Context, TextHits
 from queryd.execute.filters import of_creators
-from queryd.execute.measures import MEASURES, ByCount, Measure, counted
+from queryd.execute.measures import MEASURES, ByCount, ByScore, Measure, counted, everything
 from queryd.hot.arrays import F32, F64, U32, Mask
 from queryd.hot.embeddings import EmbeddingMatrix
 from queryd.hot.fields import ABSENT_TIME
@@ -54,14 +54,17 @@ class Measured:
         return True
 
     def retrieve(self, context: Context, limit: int) -> Retrieved:
-        of = counted(context)
-        if isinstance(self._measure, ByCount):
-            found, total = leaders(self._measure.tallies(context, of), context.allowed, limit)
+        of, measure = counted(context), self._measure
+        if isinstance(measure, ByScore):  # whom it concerns is known once everybody is scored
+            scores = measure.score(context, of, everything(context)).scores
+            return _best(np.flatnonzero((scores > 0) & context.allowed), scores, limit, context)
+        if isinstance(measure, ByCount):
+            found, total = leaders(measure.tallies(context, of), context.allowed, limit)
         else:
-            found = np.flatnonzero(self._measure.qualifying(context, of) & context.allowed)
+            found = np.flatnonzero(measure.qualifying(context, of) & context.allowed)
             total = len(found)
         rows = found.astype(np.uint32)
-        scored = self._measure.score(context, of, rows)
+        scored = measure.score(context, of, rows)
         chosen = top(rows, scored.scores, limit, context.hot.items.ordinals)
         return Retrieved(rows[chosen], scored.scores[chosen], total, notes=scored.notes)
 
