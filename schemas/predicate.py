@@ -12,6 +12,7 @@ from schemas.predicate_ast import (
     Position,
     Predicate,
     SignalComparison,
+    joined,
     leaves,
     subject,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "PredicateTransformer",
     "SignalComparison",
     "check",
+    "joined",
     "leaves",
     "matches_profile",
     "parse_predicate",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -97,6 +97,14 @@ class SignalComparison:
 
 Leaf: TypeAlias = Comparison | Flag | SignalComparison
 Predicate: TypeAlias = And | Or | Not | Leaf
+
+
+def joined(kind: type[And] | type[Or], parts: Sequence[Predicate]) -> Predicate:
+    """One or more ``parts`` as one, in normal form: ``(a, b), c`` is ``a, b, c``; of one part itself."""
+    children: list[Predicate] = []
+    for part in parts:
+        children += part.children if isinstance(part, kind) else [part]
+    return kind(tuple(children)) if len(children) > 1 else children[0]
 
 
 def leaves(predicate: Predicate) -> Iterator[Leaf]:

@@ -28,6 +28,7 @@ from schemas.predicate_ast import (
     Read,
     Scalar,
     SignalComparison,
+    joined,
 )
 
 GRAMMAR_DIR: Final = Path(__file__).parent
@@ -236,12 +237,9 @@ def _leaf(predicate: Comparison | Flag | SignalComparison) -> Condition:
 
 
 def _joined(kind: type[And] | type[Or], parts: Sequence[Condition]) -> Condition:
-    children: list[Predicate] = []
-    for part in parts:
-        # (a, b), c is a, b, c: one normal form, whatever the parentheses.
-        children += part.predicate.children if isinstance(part.predicate, kind) else [part.predicate]
     deepest = max(parts, key=lambda part: part.depth)
-    return Condition(kind(tuple(children)), deepest.depth + 1, deepest.position)
+    predicate = joined(kind, [part.predicate for part in parts])
+    return Condition(predicate, deepest.depth + 1, deepest.position)
 
 
 def _maybe_negated(name: Token, op: Operator, value: Operand, negated: Token | None) -> Condition:

@@ -22,7 +22,6 @@ import msgspec
 from queryd.errors import LimitExceeded, NotServed, QueryError, nearest_name
 from queryd.language.ast import Entities, Query, ScopeKind, Within
 from queryd.language.parse import (
-    DEPTH_MAX,
     DIGITS,
     WHOLE_MAX,
     WHOLE_RANGE,
@@ -31,8 +30,19 @@ from queryd.language.parse import (
     parse_time,
 )
 from schemas.errors import PredicateError, shown
-from schemas.predicate import And, Comparison, Flag, Not, Or, Predicate, SignalComparison, parse_predicate
+from schemas.predicate import (
+    And,
+    Comparison,
+    Flag,
+    Not,
+    Or,
+    Predicate,
+    SignalComparison,
+    joined,
+    parse_predicate,
+)
 from schemas.predicate_ast import Operator, Read
+from schemas.predicate_parser import DEPTH_MAX
 
 _PLAIN_SCOPES: Final = ("trending", "following", "liked", "saved")
 
@@ -170,21 +180,12 @@ def _structured(path: str, value: Any, left: int, allowed: int) -> Predicate:
                 raise QueryError(
                     f"{parts!r} is no list of predicates", expected=["a list"], path=f"{path}.{key}"
                 )
-            return _joined(
-                kind, [_structured(f"{path}.{key}", child, left - 1, allowed) for child in parts], path
-            )
+            if not parts:
+                raise QueryError("an empty list of predicates", expected=["at least one"], path=path)
+            return joined(kind, [_structured(f"{path}.{key}", part, left - 1, allowed) for part in parts])
     if "not" in value:
         return Not(_structured(f"{path}.not", value["not"], left - 1, allowed))
     return _leaf(path, value)
-
-
-def _joined(kind: type[And] | type[Or], parts: list[Predicate], path: str) -> Predicate:
-    if not parts:
-        raise QueryError("an empty list of predicates", expected=["at least one"], path=path)
-    children: list[Predicate] = []
-    for part in parts:
-        children += part.children if isinstance(part, kind) else [part]
-    return kind(tuple(children)) if len(children) > 1 else children[0]
 
 
 class _FieldLeaf(msgspec.Struct, forbid_unknown_fields=True):

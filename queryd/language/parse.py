@@ -16,10 +16,15 @@ from queryd.errors import LimitExceeded, NotServed, QueryError, nearest_name
 from queryd.language.ast import Explain, Query, Within
 from schemas.errors import PredicateError, PredicateLimitError, shown
 from schemas.model import Diversity
-from schemas.predicate_parser import Condition, expected_words, make_parser, unquoted
+from schemas.predicate_parser import (
+    DEPTH_MAX,
+    TEXT_BYTES_MAX,
+    Condition,
+    expected_words,
+    make_parser,
+    unquoted,
+)
 
-TEXT_BYTES_MAX: Final = 8_192
-DEPTH_MAX: Final = 16
 WHOLE_MAX: Final = 2**64 - 1
 """Of LIMIT and SEED: what a cursor can carry."""
 WHOLE_RANGE: Final = "0 to 2^64 - 1"
