@@ -41,7 +41,7 @@ from schemas.predicate import (
     joined,
     parse_predicate,
 )
-from schemas.predicate_ast import Operator, Read
+from schemas.predicate_ast import COMPARE, Operand, Operator, Read
 from schemas.predicate_parser import DEPTH_MAX
 
 _PLAIN_SCOPES: Final = ("trending", "following", "liked", "saved")
@@ -173,19 +173,21 @@ def _structured(path: str, value: Any, left: int, allowed: int) -> Predicate:
         return _predicate(path, value, left)
     if not isinstance(value, Mapping):
         raise QueryError(f"{value!r} is no predicate", expected=["text", "an object"], path=path)
-    for key, kind in (("and", And), ("or", Or)):
-        if key in value:
-            parts = value[key]
-            if not isinstance(parts, list | tuple):
-                raise QueryError(
-                    f"{parts!r} is no list of predicates", expected=["a list"], path=f"{path}.{key}"
-                )
-            if not parts:
-                raise QueryError("an empty list of predicates", expected=["at least one"], path=path)
-            return joined(kind, [_structured(f"{path}.{key}", part, left - 1, allowed) for part in parts])
-    if "not" in value:
-        return Not(_structured(f"{path}.not", value["not"], left - 1, allowed))
-    return _leaf(path, value)
+    joining = [key for key in ("and", "or", "not") if key in value]
+    if not joining:
+        return _leaf(path, value)
+    if len(value) > 1:
+        raise QueryError(f"{joining[0]!r} stands beside other keys", expected=["it alone"], path=path)
+    [(key, parts)] = value.items()
+    inner = f"{path}.{key}"
+    if key == "not":
+        return Not(_structured(inner, parts, left - 1, allowed))
+    if not isinstance(parts, list | tuple):
+        raise QueryError(f"{shown(parts)} is no list of predicates", expected=["a list"], path=inner)
+    if not parts:
+        raise QueryError("an empty list of predicates", expected=["at least one"], path=path)
+    kind = And if key == "and" else Or
+    return joined(kind, [_structured(inner, part, left - 1, allowed) for part in parts])
 
 
 class _FieldLeaf(msgspec.Struct, forbid_unknown_fields=True):
@@ -211,14 +213,33 @@ def _leaf(path: str, value: Mapping[str, Any]) -> Predicate:
     try:
         if "signal" in document:
             signal = msgspec.convert(document, _SignalLeaf)
+            _require_comparing(signal.op, path)
             return SignalComparison(signal.signal, signal.read, signal.window, signal.op, signal.value)
         if "flag" in document:
             return Flag(msgspec.convert(document, _FlagLeaf).flag)
         leaf = msgspec.convert(document, _FieldLeaf)
     except msgspec.ValidationError as error:
         raise QueryError(f"the predicate is not one: {error}", path=path) from None
-    operand = tuple(leaf.value) if isinstance(leaf.value, list) else leaf.value
-    return Comparison(leaf.field, leaf.op, operand)
+    return Comparison(leaf.field, leaf.op, _operand(leaf, path))
+
+
+def _operand(leaf: _FieldLeaf, path: str) -> Operand:
+    """What the text form always has: a value, the values of IN, the two of BETWEEN, or none with EXISTS."""
+    value = tuple(leaf.value) if isinstance(leaf.value, list) else leaf.value
+    listed = len(value) if isinstance(value, tuple) else 0
+    fits, expected = {
+        "EXISTS": (value is None, "no value"),
+        "IN": (listed >= 1, "a list"),
+        "BETWEEN": (listed == 2, "a list of two"),
+    }.get(leaf.op, (value is not None and not isinstance(value, tuple), "one value"))
+    if not fits:
+        raise QueryError(f"{leaf.op} does not take {shown(leaf.value)}", expected=[expected], path=path)
+    return value
+
+
+def _require_comparing(op: Operator, path: str) -> None:
+    if op not in COMPARE:
+        raise QueryError(f"{op} does not compare numbers", expected=list(COMPARE), path=path)
 
 
 _FIELDS: Final = {
