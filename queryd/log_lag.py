@@ -16,11 +16,9 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # no __all__
 
 from materializers.materializer import Scope
-from queryd.log_admin import LogAdmin
+from queryd.log_admin import LogAdmin, LogClient
 from queryd.retention import RetentionWatch
 from streams.errors import BrokerUnavailableError
 from streams.topics import BY_ITEM, ENTITY_TOPICS, RELATIONSHIPS, SIGNALS
@@ -30,7 +28,6 @@ logger = logging.getLogger("queryd.lag")
 SAMPLE_EVERY_S = 1.0
 SAMPLES_MAX = 600
 """Ten minutes of ends: a longer lag is shown as "at least"."""
-REQUEST_S = 5.0
 
 TOPICS: Mapping[str, Scope] = {
     SIGNALS: Scope.USER,
@@ -119,10 +116,10 @@ class LogLag:
         await asyncio.gather(self._watch(), self._retention.run(self._clock_ms))
 
     async def _watch(self) -> None:
-        log = LogAdmin(self._brokers)
+        log = LogAdmin(self._brokers, self._group)
         while True:
             keys = list(self._applied())
-            look = partial(_look, group=self._group, keys=keys)
+            look = partial(_look, keys=keys)
             try:
                 ends, committed = await asyncio.to_thread(log.ask, look)
             except BrokerUnavailableError as error:
@@ -199,19 +196,8 @@ class LogLag:
 
 
 def _look(
-    client: AdminClient, group: str, keys: Sequence[tuple[str, int]]
+    client: LogClient, keys: Sequence[tuple[str, int]]
 ) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
     """The end of each partition, and what the group has committed. Raises KafkaException."""
-    if not keys:
-        return {}, {}
-    wanted = {
-        TopicPartition(topic, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        for topic, partition in keys
-    }
-    futures = client.list_offsets(wanted, request_timeout=REQUEST_S)
-    ends = {(key.topic, key.partition): future.result(REQUEST_S).offset for key, future in futures.items()}
-    asked = client.list_consumer_group_offsets(
-        [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_S
-    )
-    found = asked[group].result(REQUEST_S).topic_partitions
-    return ends, {(each.topic, each.partition): max(0, each.offset) for each in found}
+    committed = client.committed(keys)
+    return client.ends(keys), {key: offset or 0 for key, offset in committed.items()}

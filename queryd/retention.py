@@ -9,20 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, re-exported without __all__
-    AdminClient,
-    ConfigResource,
-    OffsetSpec,
-    ResourceType,
-)
 
-from queryd.log_admin import LogAdmin
+from queryd.log_admin import LogAdmin, LogClient
 from schemas.durations import format_duration
 from streams.errors import BrokerUnavailableError
 from streams.topics import BY_ITEM, SIGNALS
@@ -30,7 +23,6 @@ from streams.topics import BY_ITEM, SIGNALS
 logger = logging.getLogger("queryd.retention")
 
 LOOK_EVERY_S: Final = 30.0
-REQUEST_S: Final = 5.0
 TOPICS: Final = (SIGNALS, BY_ITEM)
 
 WARN_AT: Final = 0.75
@@ -71,9 +63,9 @@ class RetentionWatch:
 
     async def run(self, clock_ms: Callable[[], int]) -> None:
         """Looks until cancelled. A log that does not answer leaves the last look as it is."""
-        log = LogAdmin(self._brokers)
+        log = LogAdmin(self._brokers, self._group)
         while True:
-            now = partial(look, group=self._group, now_ms=clock_ms())
+            now = partial(look, now_ms=clock_ms())
             try:
                 found = await asyncio.to_thread(log.ask, now)
             except BrokerUnavailableError as error:
@@ -117,17 +109,16 @@ def judge(facts: PartitionFacts, retention_ms: int, retention_bytes: int) -> Ret
     return RetentionWarning(facts.topic, facts.partition, lost, why) if why else None
 
 
-def look(client: AdminClient, group: str, now_ms: int) -> list[RetentionWarning]:
+def look(client: LogClient, now_ms: int) -> list[RetentionWarning]:
     """Everything that is wrong now. Raises KafkaException, TimeoutError."""
-    committed = _committed(client, group)
+    committed = client.committed(client.partitions(TOPICS))
     found: list[RetentionWarning] = []
-    for topic, config in _configs(client).items():
-        keys = [key for key in committed if key[0] == topic]
+    for topic, config in client.settings(TOPICS).items():
+        keys = [key for key, offset in committed.items() if key[0] == topic and offset is not None]
         retention_ms, retention_bytes = int(config["retention.ms"]), int(config["retention.bytes"])
-        starts = _offsets(client, keys, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-        ends = _offsets(client, keys, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        starts, ends = client.starts(keys), client.ends(keys)
         young_ms = now_ms - int(retention_ms * WARN_AT)
-        old = _offsets(client, keys, OffsetSpec.for_timestamp(young_ms)) if retention_ms >= 0 else {}
+        old = client.first_since(keys, young_ms) if retention_ms >= 0 else {}
         for key in keys:
             # A log without a record that young answers -1: all that it holds is older.
             first_young = old.get(key)
@@ -138,30 +129,3 @@ def look(client: AdminClient, group: str, now_ms: int) -> list[RetentionWarning]
             if warning is not None:
                 found.append(warning)
     return found
-
-
-def _committed(client: AdminClient, group: str) -> dict[tuple[str, int], int | None]:
-    asked = client.list_consumer_group_offsets(
-        [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_S
-    )
-    found = asked[group].result(REQUEST_S).topic_partitions
-    return {
-        (each.topic, each.partition): each.offset if each.offset >= 0 else None
-        for each in found
-        if each.topic in TOPICS
-    }
-
-
-def _configs(client: AdminClient) -> Mapping[str, Mapping[str, str]]:
-    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in TOPICS]
-    return {
-        resource.name: {name: entry.value for name, entry in future.result(REQUEST_S).items()}
-        for resource, future in client.describe_configs(resources, request_timeout=REQUEST_S).items()
-    }
-
-
-def _offsets(client: AdminClient, keys: Sequence[tuple[str, int]], spec: Any) -> dict[tuple[str, int], int]:
-    if not keys:
-        return {}
-    futures = client.list_offsets({TopicPartition(*key): spec for key in keys}, request_timeout=REQUEST_S)
-    return {(key.topic, key.partition): future.result(REQUEST_S).offset for key, future in futures.items()}
