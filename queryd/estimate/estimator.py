@@ -22,6 +22,7 @@ from queryd.hot.arrays import I64, Counts
 from queryd.hot.cells import Cells
 from queryd.hot.cold import ColdTier
 from queryd.hot.columns import HotColumns
+from queryd.hot.cube import EVERY_PROFILE
 from queryd.hot.windows import BucketRange
 from schemas.predicate import Predicate
 
@@ -82,6 +83,11 @@ class CohortEstimator:
         self._ahead.ask(
             (Wanted(count.signal, count.label, count.wanted.minutes, each) for each in predicates), range_at
         )
+
+    def ask_whole(self, count: Count, range_at: Callable[[int], BucketRange]) -> None:
+        """Have the sum of all profiles made over a count's range, from which that of a wide cohort is quickly
+        told."""
+        self._ahead.ask([Wanted(count.signal, count.label, count.wanted.minutes, EVERY_PROFILE)], range_at)
 
     def estimate(self, count: Count, total: I64) -> CountEstimate:
         """Estimate a count in memory from what is kept. ``total`` i64[items] are everybody's events."""

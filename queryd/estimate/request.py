@@ -68,6 +68,10 @@ class CohortCounts:
             self._estimates[count] = found
         return found
 
+    def ask_whole(self, count: Count, range_at: Callable[[int], BucketRange]) -> None:
+        """Have the sum made of what a count's cohort is a large part of."""
+        self._estimator.ask_whole(count, range_at)
+
     def relative_bound(self, items: U32) -> float:
         """The largest bound of any count of these items that is not 0; 0 when all are exact."""
         worst = 0.0

@@ -17,6 +17,7 @@ from queryd.execute.context import Context
 from queryd.hot.arrays import F64, I64, U32, U64, Counts, Mask
 from queryd.hot.fields import ABSENT_TIME
 from queryd.hot.history import PastSums
+from queryd.hot.leaders import KeptLeaders, Leaders
 from queryd.ranking import formulas
 from queryd.ranking.relative import WINDOWS_MIN, Prior, fit_prior, relative
 from schemas.durations import ALL_TIME, HOUR_MS, WINDOWS
@@ -62,6 +63,12 @@ class ByCount:
 
     def qualifying(self, context: Context, of: Counted) -> Mask:
         return self.tallies(context, of) > 0
+
+    def leaders(self, context: Context, of: Counted, limit: int) -> Leaders:
+        """Allowed items with an event, among them the best ``limit`` and all that tie with the last."""
+        if len(of.signals) == 1:
+            return context.reads.leaders(of.signals[0], of.window, context.scope, context.allowed, limit)
+        return KeptLeaders(_counts(context, of)).among(context.allowed, limit)
 
     def tallies(self, context: Context, of: Counted) -> Counts:
         """Events by item, int[items]: to compare and to take from."""

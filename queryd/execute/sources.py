@@ -14,7 +14,6 @@ from queryd.execute.measures import MEASURES, ByCount, ByScore, Measure, counted
 from queryd.hot.arrays import F32, F64, U32, Mask
 from queryd.hot.embeddings import EmbeddingMatrix
 from queryd.hot.fields import ABSENT_TIME
-from queryd.hot.leaders import leaders
 from queryd.ranking.order import top
 
 EXACT_NEIGHBOURS_MAX = 20_000
@@ -59,7 +58,7 @@ class Measured:
             scores = measure.score(context, of, everything(context)).scores
             return _best(np.flatnonzero((scores > 0) & context.allowed), scores, limit, context)
         if isinstance(measure, ByCount):
-            found, total = leaders(measure.tallies(context, of), context.allowed, limit)
+            found, total = measure.leaders(context, of, limit)
         else:
             found = np.flatnonzero(measure.qualifying(context, of) & context.allowed)
             total = len(found)

@@ -10,8 +10,11 @@ hours merge into one archive that only all_time reads), standing sums by bytes, 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
 
 from queryd.hot.arrays import Mask, lengthened
 from queryd.hot.buckets import Bucket
@@ -26,11 +29,16 @@ from queryd.hot.windows import FOREVER
 from queryd.hot.windows import BucketRange as BucketRange
 from queryd.hot.windows import since as since
 from schemas.durations import DAY_MS, HOUR_MS, MINUTE_MS
+from schemas.predicate import And, Predicate
 
 _MINUTES_IN_HOUR = 60
 _LOG_CELLS_MAX = 1_000_000
 _LOG_ENTRIES_MAX = 8_192
 _REBASE_MS = 60 * DAY_MS
+_WIDE_CELLS_MIN = 500_000  # of fewer, half are summed within two or three milliseconds
+_WIDE_PROFILES_MIN = 0.25
+EVERY_PROFILE: Final[Predicate] = And(())
+"""What every profile satisfies: the key of the sum of all cells of a range."""
 
 
 class NotHot(Exception):  # noqa: N818 - a signal to the caller, which reads the cold tier instead
@@ -177,14 +185,19 @@ class CountCube:
         label: str = "",
         *,
         timed: bool = False,
+        wide: Callable[[], None] | None = None,
     ) -> StandingSum:
         """The sums of ``signal`` over ``wanted`` for the profiles that ``mask`` allows.
+
+        More than half of the cells are not read where the sum of all of them stands, for ``EVERY_PROFILE``
+        under the same label: the others are, and are taken away from it.
 
         Args:
             mask: bool[profiles], None for everybody.
             key: identifies the mask (the cohort's canonical text); sums of one key are kept between calls.
             label: the window's name; with ``key`` it identifies the standing sum as ``wanted`` moves on.
             timed: keep moments as well; always the same for one label.
+            wide: is called when the sum of all cells would have spared reading most of them.
 
         Raises:
             NotHot: ``wanted`` begins before the hot horizon and is not all time.
@@ -196,8 +209,19 @@ class CountCube:
         standing = self._standing.pop(identity, None)
         chosen = None if mask is None else Selection(mask)
         if standing is None or not self._can_follow(standing, store, wanted):
-            standing = StandingSum(wanted, self.items, self._sequence, self._generation, timed=timed)
-            self._add(standing, store, wanted, chosen, 1)
+            standing = None
+            if (
+                chosen is not None
+                and not timed
+                and key != EVERY_PROFILE
+                and self._is_wide(store, wanted, chosen)
+            ):
+                standing = self._of_the_others(signal, store, wanted, chosen, label)
+                if standing is None and wide is not None:
+                    wide()
+            if standing is None:
+                standing = StandingSum(wanted, self.items, self._sequence, self._generation, timed=timed)
+                self._add(standing, store, wanted, chosen, 1)
             self._evict(standing.nbytes)
         else:
             self._follow(standing, store, wanted, chosen)
@@ -230,7 +254,11 @@ class CountCube:
             changes = sum(len(change.cells) for change in _after(store.log, standing.sequence))
             return changes + sum(store.cells.matching(each, chosen) for each in moved)
         within = store.cells.within(wanted)
-        return within if within <= enough else store.cells.matching(wanted, chosen)
+        if within <= enough:
+            return within
+        rows = store.cells.matching(wanted, chosen)
+        to_follow = None if key == EVERY_PROFILE else self._rows_to_follow(signal, wanted, label)
+        return rows if to_follow is None else min(rows, within - rows + to_follow)
 
     def standing_range(self, signal: int, minutes: bool, key: object, label: str) -> BucketRange | None:
         """The range of a sum that is kept and can be followed, None when there is none."""
@@ -336,6 +364,35 @@ class CountCube:
             return 0, 0
         marked = lengthened(items, self.items)
         return store.cells.totals(wanted, None if mask is None else Selection(mask), marked)
+
+    def _is_wide(self, store: _Signal, wanted: BucketRange, chosen: Selection) -> bool:
+        """Whether a sum would read more than half of the cells of a range, and these are many."""
+        if store.cells.within(wanted) < _WIDE_CELLS_MIN:
+            return False
+        if np.count_nonzero(chosen.mask) < len(chosen.mask) * _WIDE_PROFILES_MIN:
+            return False
+        return store.cells.share(wanted, chosen) > 0.5
+
+    def _of_the_others(
+        self, signal: int, store: _Signal, wanted: BucketRange, chosen: Selection, label: str
+    ) -> StandingSum | None:
+        """The sum of all cells less that of those that are not chosen; None where the former is not kept."""
+        if self._rows_to_follow(signal, wanted, label) is None:
+            return None
+        every = np.ones(len(chosen.mask), dtype=np.bool_)
+        whole = self.standing(signal, wanted, every, EVERY_PROFILE, label)
+        others = StandingSum(wanted, self.items, self._sequence, self._generation)
+        others.add(store.cells.gather(wanted, chosen.others))
+        return whole.less(others)
+
+    def _rows_to_follow(self, signal: int, wanted: BucketRange, label: str) -> int | None:
+        """Cells to read until the sum of all cells over a range is that of now; None where it is not kept, or
+        a fourth of the range and more would have to be read."""
+        had = self.standing_range(signal, wanted.minutes, EVERY_PROFILE, label)
+        if had is None or not had.low <= wanted.low <= had.high <= wanted.high:
+            return None
+        rows = self.rows_to_sum(signal, wanted, None, EVERY_PROFILE, label)
+        return rows if rows * 4 < self._signals[signal].cells.within(wanted) else None
 
     def _can_follow(self, standing: StandingSum, store: _Signal, wanted: BucketRange) -> bool:
         had = standing.range

@@ -19,6 +19,7 @@ from queryd.hot.columns import HotColumns
 from queryd.hot.cube import ALL_TIME, BucketRange, Piece, StandingSum, since
 from queryd.hot.decay_reads import DecayReads
 from queryd.hot.history import PastSums
+from queryd.hot.leaders import KeptLeaders, Leaders
 from schemas.durations import ALL_TIME as ALL_TIME_WINDOW
 from schemas.durations import DAY_MS, HOUR_MS, WINDOWS
 from schemas.weights import WEIGHT_SCALE
@@ -39,12 +40,14 @@ class Amount:
 class _Amounts:
     """counts int[items], and the time in ms that they were counted over.
 
-    ``summed`` makes the sums in micro-units, i64[items]: few readers want them.
+    ``summed`` makes the sums in micro-units, i64[items]: few readers want them. ``standing`` has the counts,
+    where they are kept.
     """
 
     counts: Counts
     summed: Callable[[], I64]
     span_ms: int
+    standing: StandingSum | None = None
 
 
 class SignalReads:
@@ -79,6 +82,13 @@ class SignalReads:
         """As ``counts``, as narrow as they are kept, int[items]: to compare and to take from. Spares a
         pass over all items."""
         return self._amounts(signal, window, scope).counts
+
+    def leaders(self, signal: int, window: str, scope: Scope, allowed: Mask, wanted: int) -> Leaders:
+        """The items of bool[items] that lead by count(window), ``wanted`` of them or more: see there."""
+        amounts = self._amounts(signal, window, scope)
+        counts, standing = amounts.counts, amounts.standing
+        kept = KeptLeaders(counts) if standing is None else standing.leaders(len(counts))
+        return kept.among(allowed, wanted)
 
     def span_ms(self, signal: int, window: str, scope: Scope = EVERYBODY) -> int:
         """The time that ``counts`` were counted over; 0 for all of it."""
@@ -224,12 +234,13 @@ class SignalReads:
             everybody = self._amounts(signal, window, EVERYBODY, windows_ago)
             return self._estimated(signal, window, scope, windows_ago, everybody)
         if cube.is_hot(wanted):
-            standing = cube.standing(signal, wanted, mask, scope.cohort, label)
+            wide = partial(self._ask_whole, signal, window, scope, windows_ago)
+            standing = cube.standing(signal, wanted, mask, scope.cohort, label, wide=wide)
         else:
             pieces, read = self._buckets.in_window(signal, window, scope, windows_ago, None)
             span_ms = max(span_ms, read)
             standing = cube.frozen(wanted, [piece.cells for piece in pieces])
-        return _Amounts(self._counts_of(standing), partial(self._sums_of, standing), span_ms)
+        return _Amounts(self._counts_of(standing), partial(self._sums_of, standing), span_ms, standing)
 
     def _range(self, window: str, scope: Scope, windows_ago: int) -> tuple[BucketRange, str]:
         """The buckets of a window, and the label of its standing sums."""
@@ -246,6 +257,12 @@ class SignalReads:
     def _count(self, signal: int, window: str, scope: Scope, windows_ago: int) -> Count:
         assert scope.cohort is not None, "everybody's counts are never estimated"
         return Count(signal, *self._range(window, scope, windows_ago), scope.cohort)
+
+    def _ask_whole(self, signal: int, window: str, scope: Scope, windows_ago: int) -> None:
+        """Have the sum of all profiles made, which spares the next wide cohort most of its cells."""
+        if self._cohorts is not None and scope.cohort is not None and not self._buckets.in_past:
+            count = self._count(signal, window, scope, windows_ago)
+            self._cohorts.ask_whole(count, self._moving(window, windows_ago, count.wanted))
 
     def _moving(self, window: str, windows_ago: int, wanted: BucketRange) -> Callable[[int], BucketRange]:
         """The same buckets as of another time in epoch ms; those of a past time stay where they are."""

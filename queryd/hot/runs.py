@@ -55,6 +55,11 @@ class Selection:
         """The allowed profiles as stretches of consecutive ones: first, last + 1, first, …"""
         return _edges(self.mask)
 
+    @property
+    def others(self) -> Selection:
+        """The profiles that it does not allow."""
+        return Selection(~self.mask)
+
 
 class Stretches:
     """Stretches of rows: where each begins, u32[n] ascending, and how many rows it has, u32[n], none 0."""

@@ -24,6 +24,7 @@ from schemas.durations import HOUR_MS
 
 SLICE_CELLS: Final = 32_768
 """Cells merged between two chances for queries to run: about 3 ms."""
+_SHARE_CELLS: Final = 1_024  # tell a share of a half to three hundredths
 _GROWTH: Final = 2  # a span is merged again when half as many cells wait beside it
 _LATE_SHARE: Final = 16  # and when its hours are over, for a sixteenth
 _ALIKE: Final = 2  # runs of the archive are merged when neither is more than twice as large
@@ -78,6 +79,12 @@ class SignalCells:
             for cells in bucket.tail:
                 count += len(cells.allowed(None if chosen is None else chosen.mask))
         return count
+
+    def share(self, wanted: BucketRange, chosen: Selection) -> float:
+        """About what share of the cells of a range a sum for ``chosen`` reads."""
+        sampled = self.sample(wanted, _SHARE_CELLS)
+        allowed = sum(len(cells.allowed(chosen.mask)) for cells in sampled)
+        return allowed / max(1, sum(map(len, sampled)))
 
     def pieces(self, wanted: BucketRange, chosen: Selection | None) -> list[Piece]:
         """The allowed cells by bucket; those of the archive, in ``ALL_TIME``, as of bucket 0."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from queryd.hot.arrays import F64, I64, U32, Counts, grown
 from queryd.hot.cells import Cells
+from queryd.hot.leaders import KeptLeaders
 from queryd.hot.runs import RareCounts, Run, Selection
 from queryd.hot.windows import BucketRange
 from schemas.durations import DAY_MS
@@ -79,7 +80,8 @@ class StandingSum:
     """
 
     __slots__ = (
-        "_counts", "_extra", "_items", "_moments", "_most", "base_ms", "generation", "range", "sequence",
+        "_counts", "_extra", "_items", "_leaders", "_moments", "_most", "base_ms",
+        "generation", "range", "sequence",
     )  # fmt: skip
 
     def __init__(
@@ -94,16 +96,23 @@ class StandingSum:
         self._extra: I64 | None = None
         self._moments: F64 | None = np.zeros(items, dtype=np.float64) if timed else None
         self._most = 0  # no count is larger
+        self._leaders: KeptLeaders | None = None  # until a count changes
 
     @property
     def nbytes(self) -> int:
-        columns = (self._counts, self._extra, self._moments)
+        columns = (self._counts, self._extra, self._moments, self._leaders)
         return sum(int(column.nbytes) for column in columns if column is not None)
 
     @property
     def counts(self) -> Counts:
         """u16, i32 or i64[items]: not to be changed, and to be widened before any arithmetic."""
         return self._counts[: self._items]
+
+    def leaders(self, items: int) -> KeptLeaders:
+        """The largest counts of the first ``items``."""
+        if self._leaders is None or len(self._leaders) != items:
+            self._leaders = KeptLeaders(self._counts[:items])
+        return self._leaders
 
     @property
     def sums(self) -> I64:
@@ -127,8 +136,28 @@ class StandingSum:
         if self._moments is not None:
             self._moments = grown(self._moments, items)
 
+    def less(self, other: StandingSum) -> StandingSum:
+        """A sum of its own: what is left of this one without ``other``, which is a part of it."""
+        left = StandingSum(self.range, 0, self.sequence, self.generation)
+        left._items, left._most = self._items, self._most
+        other.widen(self._items)
+        kind = np.promote_types(self._counts.dtype, other._counts.dtype)
+        left._counts = np.subtract(self.counts, other.counts, dtype=kind)
+        if self._extra is not None or other._extra is not None:
+            left._extra = self._extras() - other._extras()
+        return left
+
+    def _extras(self) -> I64:
+        """What sums differ by from those of weights of 1.0, i64[items]."""
+        if self._extra is None:
+            return np.zeros(self._items, dtype=np.int64)
+        return self._extra[: self._items]
+
     def add(self, gathered: Gathered, sign: int = 1) -> None:
         """Add (or with −1 subtract) what was gathered."""
+        if not (gathered.ones or gathered.counted or gathered.weighted):
+            return
+        self._leaders = None
         for items in gathered.ones:
             self._count(items, None, sign)
         for items, counts in gathered.counted:

@@ -15,7 +15,7 @@ from queryd.hot import cube as cube_module
 from queryd.hot.bucket_reads import bucket_range
 from queryd.hot.buckets import Bucket
 from queryd.hot.cells import Cells
-from queryd.hot.cube import ALL_TIME, HOUR_MS, BucketRange, CountCube, NotHot
+from queryd.hot.cube import ALL_TIME, EVERY_PROFILE, HOUR_MS, BucketRange, CountCube, NotHot
 from queryd.hot.profiles import ProfileTable
 from queryd.hot.runs import Selection, sealed
 from schemas.cohort_profile import encode_profile, parse_profile
@@ -94,11 +94,20 @@ def small_slices() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signal_cells, "SLICE_CELLS", 2)
         patch.setattr(buckets, "_TAIL_CELLS_MAX", 1)
+        patch.setattr(cube_module, "_WIDE_CELLS_MIN", 0)
         yield
 
 
-@given(STEPS, st.lists(st.lists(st.booleans(), min_size=PROFILES, max_size=PROFILES), min_size=1, max_size=2))
-def test_standing_sums_equal_a_recount_at_every_moment(steps: list, masks: list[list[bool]]) -> None:
+@given(
+    STEPS,
+    st.lists(st.lists(st.booleans(), min_size=PROFILES, max_size=PROFILES), min_size=1, max_size=2),
+    st.sampled_from(["never", "at first", "at every step"]),
+)
+def test_standing_sums_equal_a_recount_at_every_moment(
+    steps: list, masks: list[list[bool]], every: str
+) -> None:
+    """Also those that are told from the sum of every profile, which stands and may have to follow."""
+    everything = np.ones(PROFILES, dtype=np.bool_)
     cube, facts, now_ms = CountCube(), [], BEGIN_MS
     merging: Iterator[None] = iter(())
     for item, profile, ago, weight, moved, expires, merges in steps:
@@ -113,6 +122,8 @@ def test_standing_sums_equal_a_recount_at_every_moment(steps: list, masks: list[
                 if next(merging, False) is False:
                     break
         for window in ("1h", "24h", "7d", "30d", "all_time"):
+            if every == "at every step" or (every == "at first" and len(facts) == 1):
+                cube.standing(0, bucket_range(window, now_ms), everything, EVERY_PROFILE, window)
             for number, chosen in enumerate(masks):
                 mask = np.array(chosen)
                 wanted = bucket_range(window, now_ms)
@@ -336,6 +347,23 @@ def test_the_rows_of_a_sum_are_counted_before_it_is_made(monkeypatch: pytest.Mon
     assert cube.rows_to_sum(0, wanted, mask, "two", "24h") == 0
     add(cube, Fact(0, 0, BEGIN_MS, 1, by_minute=False))
     assert cube.rows_to_sum(0, wanted, mask, "two", "24h") == 1
+
+
+def test_a_wide_sum_reads_the_other_cells_once_all_of_them_are_summed() -> None:
+    cube, wanted, wide = CountCube(), bucket_range("24h", BEGIN_MS), np.arange(PROFILES) > 0
+    for profile in range(PROFILES):
+        add(cube, Fact(profile % ITEMS, profile, BEGIN_MS, 3, by_minute=False))
+    asked: list[str] = []
+    before = cube.standing(0, wanted, wide, "before", "24h", wide=lambda: asked.append("wide"))
+    cube.standing(0, wanted, ~wide, "narrow", "24h", wide=lambda: asked.append("narrow"))
+    assert asked == ["wide"]
+    assert cube.rows_to_sum(0, wanted, wide, "after", "24h") == PROFILES - 1
+    cube.standing(0, wanted, np.ones(PROFILES, dtype=np.bool_), EVERY_PROFILE, "24h")
+    assert cube.rows_to_sum(0, wanted, wide, "after", "24h") == 1
+    after = cube.standing(0, wanted, wide, "after", "24h", wide=lambda: asked.append("again"))
+    assert asked == ["wide"]
+    assert after.counts.tolist() == before.counts.tolist() == [1] * ITEMS
+    assert after.sums.tolist() == before.sums.tolist() == [3] * ITEMS
 
 
 def test_a_sample_holds_every_so_many_th_cell_of_a_range() -> None:

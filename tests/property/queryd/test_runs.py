@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from queryd.hot import runs as runs_module
 from queryd.hot.cells import Cells
-from queryd.hot.leaders import leaders
+from queryd.hot.leaders import KeptLeaders
 from queryd.hot.runs import SPAN_HOURS, Run, Selection, expanded, merging, sealed
 from queryd.hot.standing import Gathered, StandingSum
 from queryd.hot.windows import BucketRange
@@ -225,18 +225,43 @@ def test_ranges_are_written_out_in_order(ranges: list[tuple[int, int]]) -> None:
     assert expanded(columns[:, 0], columns[:, 1]).tolist() == expected
 
 
-@given(st.integers(0, 2**32), st.integers(1, 40), st.sampled_from([0.0, 0.3, 1.0]), st.booleans())
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.tuples(st.integers(1, 40), st.sampled_from([0.0, 0.3, 1.0])), min_size=1, max_size=4),
+    st.booleans(),
+)
 def test_the_best_and_all_their_ties_are_among_the_leaders(
-    seed: int, wanted: int, share: float, long: bool
+    seed: int, asked: list[tuple[int, float]], long: bool
 ) -> None:
+    """However many, and of whichever items, were asked for before."""
     rng = np.random.default_rng(seed)
     items = 30_000 if long else 200
     counts = rng.poisson(rng.pareto(1.0, items)).astype(np.int32)
-    allowed = rng.random(items) < share
-    qualifying = np.flatnonzero((counts > 0) & allowed)
-    rows, total = leaders(counts, allowed, wanted)
-    assert total == len(qualifying)
-    assert set(rows.tolist()) <= set(qualifying.tolist())
-    if len(qualifying):
-        least = np.sort(counts[qualifying])[-min(wanted, len(qualifying))]
-        assert set(np.flatnonzero((counts >= least) & allowed).tolist()) <= set(rows.tolist())
+    kept = KeptLeaders(counts)
+    for wanted, share in asked:
+        allowed = rng.random(items) < share
+        qualifying = np.flatnonzero((counts > 0) & allowed)
+        rows, total = kept.among(allowed, wanted)
+        assert total == len(qualifying)
+        assert set(rows.tolist()) <= set(qualifying.tolist())
+        if len(qualifying):
+            least = np.sort(counts[qualifying])[-min(wanted, len(qualifying))]
+            assert set(np.flatnonzero((counts >= least) & allowed).tolist()) <= set(rows.tolist())
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, ITEMS - 1), st.integers(1, 9), st.sampled_from([1, -1])), max_size=9)
+)
+def test_the_leaders_of_a_sum_follow_it(changes: list[tuple[int, int, int]]) -> None:
+    standing, counts = StandingSum(BucketRange(False, 0, 1), ITEMS, 0, 0), [0] * ITEMS
+    everything = np.ones(ITEMS + 1, dtype=np.bool_)
+    for item, events, sign in changes:
+        if sign < 0 and counts[item] < events:
+            continue
+        gathered = Gathered()
+        gathered.add_cells(cells_of([(0, item, events, events * WEIGHT_SCALE)]))
+        standing.add(gathered, sign)
+        counts[item] += sign * events
+        for size in (ITEMS, ITEMS - 1):
+            found = standing.leaders(size).among(everything[:size], 1)
+            assert found.rows.tolist() == [row for row in range(size) if counts[row]]
