@@ -12,6 +12,8 @@ from queryd.language.ast import SCOPES_WITH_TARGET, Query, Within
 from queryd.language.json_form import from_json
 from queryd.language.parse import parse_query
 from queryd.language.text import to_text
+from queryd.plan.planner import make_plan
+from schemas.default import default_schema
 from schemas.model import Diversity
 from schemas.predicate import And, Comparison, Flag, Not, Or, Predicate, SignalComparison
 from tests.unit.queryd.test_language import COMPOSED
@@ -117,21 +119,55 @@ def test_a_damaged_query_fails_with_nothing_but_our_error(data: st.DataObject) -
         parse_query(COMPOSED[:start] + data.draw(st.text(max_size=5)) + COMPOSED[end:])
 
 
+SCHEMA = default_schema()
+WORDS = st.sampled_from(
+    [
+        "items",
+        "category",
+        "duration_s",
+        "view",
+        "count",
+        "24h",
+        "=",
+        "<",
+        "IN",
+        "BETWEEN",
+        "EXISTS",
+        "1e999",
+        "²",
+    ]
+)
+PLACES = st.sampled_from(
+    ["and", "or", "not", "flag", "field", "op", "value", "signal", "read", "window", "max_per_creator", "mmr"]
+)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10) | WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(PLACES | st.text(max_size=6), inner, max_size=3)
+    ),
     max_leaves=6,
 )
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(
-            ["retrieve", "search", "filter", "cohort", "within", "limit", "diversity", "fields", "as_of"]
-        ),
-        JSON,
-    )
+OPERATORS = st.sampled_from(["=", "!=", "<", "IN", "BETWEEN", "CONTAINS", "EXISTS"])
+CONDITION = st.fixed_dictionaries(
+    {"field": st.sampled_from(["category", "duration_s", "tags"]), "op": OPERATORS}, optional={"value": JSON}
+) | st.fixed_dictionaries(
+    {"signal": st.just("view"), "read": st.just("count"), "op": OPERATORS, "value": JSON}
 )
+CLAUSES = {
+    "filter": JSON | CONDITION,
+    "cohort": JSON,
+    "within": JSON,
+    "limit": JSON,
+    "diversity": JSON | st.dictionaries(PLACES, JSON, max_size=2),
+    "fields": JSON,
+    "as_of": JSON,
+    "seed": JSON,
+}
+
+
+@given(st.fixed_dictionaries({"retrieve": st.just("items") | JSON}, optional=CLAUSES))
 def test_no_json_fails_with_anything_but_our_error(document: dict[str, object]) -> None:
     with contextlib.suppress(QueryFailed):
-        from_json(document)
+        query = from_json(document)
+        assert query.seed is None or 0 <= query.seed < 2**64
+        assert parse_query(to_text(make_plan(query, SCHEMA).query)) is not None
