@@ -23,7 +23,6 @@ from tests.memory_rows import MemoryRows, MemoryWriter
 from tests.oracle import CleanFold, Event, LogRecord, fold
 from tests.view_strategies import Cuts
 
-HALF_LIVES_MS = (3_600_000, 86_400_000, 604_800_000)
 DIM = 8
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from queryd.http.route import Parameter
+from queryd.language.ast import SCOPES_WITH_TARGET
 
 Verb = Literal["retrieve", "search", "suggest"]
 
@@ -47,7 +48,6 @@ SUGGEST_PARAMETERS = (
 )
 
 _DIVERSITY = ("max_per_creator", "max_per_category")
-_SCOPES_WITH_TARGET = ("similar", "creator")
 
 
 def query_of_parameters(verb: Verb, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,4 +64,4 @@ def query_of_parameters(verb: Verb, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _scope(text: str) -> str | dict[str, str]:
     kind, colon, target = text.partition(":")
-    return {kind: target} if colon and kind in _SCOPES_WITH_TARGET else text
+    return {kind: target} if colon and kind in SCOPES_WITH_TARGET else text

@@ -20,7 +20,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from queryd.errors import LimitExceeded, NotServed, QueryError, nearest_name
-from queryd.language.ast import Entities, Query, ScopeKind, Within
+from queryd.language.ast import SCOPES_WITH_TARGET, Entities, Query, ScopeKind, Within
 from queryd.language.parse import (
     DIGITS,
     WHOLE_MAX,
@@ -139,7 +139,7 @@ def _within(path: str, value: Any, _depth: int) -> Within:
         return Within(msgspec.convert(value.lower(), ScopeKind))
     if isinstance(value, Mapping) and len(value) == 1:
         kind, target = next(iter(value.items()))
-        if kind in ("similar", "creator") and isinstance(target, str):
+        if kind in SCOPES_WITH_TARGET and isinstance(target, str):
             return Within(kind, target.removeprefix("@").removeprefix("item:"))
     raise QueryError(
         f"{value!r} is no scope",

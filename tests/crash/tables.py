@@ -31,7 +31,6 @@ from schemas.keys import split_row_key
 from schemas.model import Schema
 from schemas.segment_plan import FOREVER, SumAtLeast, segment_plan
 from tests.crash.log_reading import read_topics
-from tests.memory_rows import MemoryRows
 
 Rows = dict[str, dict[bytes, bytes]]
 """Table -> key -> value, of one partition."""
@@ -82,13 +81,6 @@ def rows_in_changelog(bootstrap: str, topics: list[str]) -> dict[int, Rows]:
         else:
             rows[record.key[CODE_BYTES:]] = record.value
     return dict(partitions)
-
-
-def stored_rows(rows: Rows) -> MemoryRows:
-    """The rows as views read them."""
-    found = MemoryRows()
-    found.tables = {table: dict(stored) for table, stored in rows.items()}
-    return found
 
 
 def _table_names() -> list[str]:

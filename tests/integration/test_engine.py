@@ -26,7 +26,6 @@ from tests.engine_site import (
     small_schema,
 )
 
-US_YOUNG = '{"age":"18-24","locale":"US"}'
 DAY_S = 86_400
 
 
