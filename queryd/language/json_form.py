@@ -86,9 +86,17 @@ def _name(path: str, value: Any, depth: int) -> str:
     return _text(path, value, depth).lower()
 
 
-def _reference(path: str, value: Any, depth: int) -> str:
-    text = _text(path, value, depth)
-    return text.removeprefix("@").removeprefix("item:") if text.startswith("@") else text
+def _user(path: str, value: Any, depth: int) -> str:
+    return _referred(_text(path, value, depth), "user")
+
+
+def _item(path: str, value: Any, depth: int) -> str:
+    return _referred(_text(path, value, depth), "item")
+
+
+def _referred(text: str, kind: str) -> str:
+    """The id of ``id``, ``@id`` or ``@kind:id``, as in the text form."""
+    return text[1:].removeprefix(f"{kind}:") if text.startswith("@") else text
 
 
 def _entities(path: str, value: Any, _depth: int) -> str:
@@ -140,7 +148,7 @@ def _within(path: str, value: Any, _depth: int) -> Within:
     if isinstance(value, Mapping) and len(value) == 1:
         kind, target = next(iter(value.items()))
         if kind in SCOPES_WITH_TARGET and isinstance(target, str):
-            return Within(kind, target.removeprefix("@").removeprefix("item:"))
+            return Within(kind, _referred(target, "creator" if kind == "creator" else "item"))
     raise QueryError(
         f"{value!r} is no scope",
         expected=[*_PLAIN_SCOPES, '{"similar": "item id"}', '{"creator": "id"}'],
@@ -270,8 +278,8 @@ _READERS: Final[dict[str, Any]] = {
     "search": _entities,
     "query": _text,
     "vector": _numbers,
-    "like": _reference,
-    "for_user": _reference,
+    "like": _item,
+    "for_user": _user,
     "using_profile": _text,
     "filter": _predicate,
     "within": _within,

@@ -176,6 +176,24 @@ def test_a_seed_is_read_to_its_last_digit() -> None:
     assert from_json({"retrieve": "items", "seed": str(seed)}).seed == seed
 
 
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        (
+            "FOR USER @user:u1 WITHIN CREATOR @creator:c",
+            {"for_user": "@user:u1", "within": {"creator": "@creator:c"}},
+        ),
+        ("FOR USER @u1 WITHIN SIMILAR TO @item:i", {"for_user": "u1", "within": {"similar": "@item:i"}}),
+        (
+            'FOR USER "item:u" WITHIN CREATOR "item:c"',
+            {"for_user": "item:u", "within": {"creator": "item:c"}},
+        ),
+    ],
+)
+def test_references_are_the_same_in_text_and_json(text: str, form: dict[str, object]) -> None:
+    assert parse_query(f"RETRIEVE items {text}") == from_json({"retrieve": "items", **form})
+
+
 def test_suggest_is_refused_by_name() -> None:
     with pytest.raises(NotServed, match="SUGGEST"):
         parse_query('SUGGEST "pia"')
