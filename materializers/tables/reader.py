@@ -64,6 +64,8 @@ class TableReader:
             self._discover()
         for name, worker in list(self._workers.items()):
             try:
+                if name in self._held and not worker.has_news():
+                    continue
                 worker.catch_up()
                 self._held[name] = worker.held()
             except TablesUnreadableError as error:

@@ -98,3 +98,30 @@ def test_a_folder_that_is_gone_is_an_error(tmp_path: Path, tables: WorkerTables)
     shutil.rmtree(tmp_path / "w0")
     with pytest.raises(TablesUnreadableError, match="no database yet"):
         tables.catch_up()
+
+
+def test_there_is_news_after_every_write_and_no_other_time(database: Database, tables: WorkerTables) -> None:
+    assert not tables.has_news()
+    for number in range(3):
+        _put(database, b"%d" % number)
+        assert tables.has_news()
+        tables.catch_up()
+        assert not tables.has_news()
+    database.compact()
+    assert tables.has_news()  # the files that were replaced are to be let go
+    tables.catch_up()
+    assert not tables.has_news()
+    assert tables.get_many(TABLE.name, [(0, b"k")]) == [b"2"]
+
+
+def test_what_is_written_during_a_catch_up_is_news(database: Database, tables: WorkerTables) -> None:
+    calls = _follows(tables, lambda number: _put(database, b"late"))
+    _put(database, b"early")
+    tables.catch_up()
+    assert len(calls) == 1
+    assert tables.has_news()
+
+
+def test_a_folder_that_is_gone_is_news(tmp_path: Path, tables: WorkerTables) -> None:
+    shutil.rmtree(tmp_path / "w0")
+    assert tables.has_news()
