@@ -1,12 +1,13 @@
 """Bucket blocks of one partition: what each flush added, packed by time bucket, merged as buckets close.
 
 Events are gathered as columns. A flush reduces them to one row for each (bucket, item, signal, profile)
-and appends those to the open block of their bucket, which is rewritten until it is full; then the next one
-begins. Events that reached the log soon after they happened go to minute buckets, older ones to hour
-buckets, and those of days that are no longer kept by the hour to day buckets. Once no recent event can fall
-into a minute bucket any more, its blocks are merged into its hour's, in the write batch that deletes them,
-and so are hours into their day: a bucket's content, the total of its blocks, depends on the events alone,
-never on where flushes fell.
+and appends those to the open block of their bucket until it is full; then the next one begins. A few rows for
+the present minute stand behind its open block as a block of their own, until several of these join it: else
+frequent flushes would write the open block as often. Events that reached the log soon after they happened go
+to minute buckets, older ones to hour buckets, and those of days that are no longer kept by the hour to day
+buckets. Once no recent event can fall into a minute bucket any more, its blocks are merged into its hour's,
+in the write batch that deletes them, and so are hours into their day: a bucket's content, the total of its
+blocks, depends on the events alone, never on where flushes fell.
 
 A flush may touch thousands of buckets (history that is imported in no order, minutes of a backlog): the last
 blocks of all of them are looked up together, and those that get a few rows are merged and encoded in one go.
@@ -15,7 +16,7 @@ blocks of all of them are looked up together, and those that get a few rows are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -50,6 +51,8 @@ OPEN_ROWS_MAX = 1_024  # the open block is written again by each flush: about 8 
 OPEN_OLD_ROWS_MAX = 128  # of an hour or a day: they are many, and each is touched seldom
 BLOCK_ROWS_MAX = 8_192  # a bulk of events is cut here, so that a reader never decodes a huge value
 _GATHERED_MAX = 1 << 17  # rows in memory before they are reduced early: about 5 MB
+_TAILS_MAX = 7  # small blocks behind an open one
+_TAILED_ROWS_MIN = 64  # a smaller open block is written as soon as one behind it would be
 _OPEN_BLOCKS_MAX = 512  # about 20 KB each; others are found again by a few point reads
 _MERGE_ROWS_MIN = 32_768  # about 10 ms of work
 _HOUR_MINUTES = Resolution.HOUR.minutes
@@ -61,17 +64,28 @@ Bucket = tuple[int, int]
 
 @dataclass(slots=True)
 class _OpenBlock:
-    """The last block of a bucket, complete in memory as columns or as it is stored; neither: a new one."""
+    """The last block of a bucket, complete in memory as columns or as it is stored; neither: a new one.
+    ``tails``: the small blocks that follow it, numbered on from it; only one that is held as columns has any.
+    """
 
     seq: int
     columns: BlockColumns | None = None
     value: bytes | None = None
+    tails: list[BlockColumns] = field(default_factory=list)
 
     def rows(self) -> list[BlockColumns]:
-        """What it holds."""
+        """What it and its tails hold."""
         if self.columns is None and self.value is not None:
             self.columns = decode_block(self.value)
-        return [] if self.columns is None else [self.columns]
+        return [] if self.columns is None else [self.columns, *self.tails]
+
+    def takes_tail(self, rows: int) -> bool:
+        """Whether so many rows are to be a block of their own for now."""
+        return (
+            self.columns is not None
+            and len(self.tails) < _TAILS_MAX
+            and max(rows, _TAILED_ROWS_MIN) <= len(self.columns)
+        )
 
 
 class BlockLog:
@@ -211,14 +225,19 @@ class BlockLog:
         buckets = list(zip(deltas.resolution[starts].tolist(), deltas.bucket[starts].tolist(), strict=True))
         self._open_blocks(buckets)
         few: list[int] = []
+        tails: list[int] = []
         for run, bucket in enumerate(buckets):
             start, end = edges[run], edges[run + 1]
             if end - start >= _rows_max(bucket):
                 self._append(bucket, rows_of(deltas.cells, start, end), writer)
+            elif bucket[0] == Resolution.MINUTE and self._open[bucket].takes_tail(end - start):
+                tails.append(run)
             else:
                 few.append(run)
         if few:
             self._append_few([buckets[run] for run in few], _runs(deltas, edges, few), writer)
+        if tails:
+            self._append_tails([buckets[run] for run in tails], _runs(deltas, edges, tails), writer)
 
     def _append(self, bucket: Bucket, columns: BlockColumns, writer: RowWriter) -> None:
         """Append reduced rows to one bucket."""
@@ -226,6 +245,7 @@ class BlockLog:
         block = self._open[bucket]
         if held := block.rows():
             columns = reduced_cells([*held, columns])
+        self._drop_tails(bucket, writer)
         for start in range(0, len(columns), BLOCK_ROWS_MAX):
             part = rows_of(columns, start, start + BLOCK_ROWS_MAX)
             writer.put(self._table, block_key(*bucket, block.seq), encode_block(part))
@@ -237,6 +257,8 @@ class BlockLog:
         """Append fewer rows than a block holds to each of many buckets: one sort for all."""
         parts = [deltas, *self._open_rows(buckets)]
         whole = reduced(parts) if len(parts) > 1 else deltas
+        for bucket in buckets:
+            self._drop_tails(bucket, writer)
         edges = bucket_edges(whole)
         keys = [block_key(*bucket, self._open[bucket].seq) for bucket in buckets]
         values = encode_many(whole.cells, edges)
@@ -250,6 +272,26 @@ class BlockLog:
             else:
                 block.columns, block.value = None, value
             self._wrote(bucket)
+
+    def _append_tails(self, buckets: Sequence[Bucket], deltas: BlockDeltas, writer: RowWriter) -> None:
+        """Write a few rows for each of some minutes as blocks behind their open ones."""
+        edges = bucket_edges(deltas)
+        blocks = [self._open[bucket] for bucket in buckets]
+        keys = [
+            block_key(*bucket, block.seq + 1 + len(block.tails))
+            for bucket, block in zip(buckets, blocks, strict=True)
+        ]
+        writer.put_many(self._table, keys, encode_many(deltas.cells, edges))
+        for bucket, block, (start, end) in zip(buckets, blocks, pairwise(edges), strict=True):
+            block.tails.append(rows_of(deltas.cells, start, end))
+            self._wrote(bucket)
+
+    def _drop_tails(self, bucket: Bucket, writer: RowWriter) -> None:
+        """Delete the small blocks behind an open one that is about to be written with their rows."""
+        block = self._open[bucket]
+        for number in range(len(block.tails)):
+            writer.delete(self._table, block_key(*bucket, block.seq + 1 + number))
+        block.tails = []
 
     def _wrote(self, bucket: Bucket) -> None:
         self._written.add(bucket)
@@ -266,7 +308,7 @@ class BlockLog:
         for bucket in buckets:
             block = self._open[bucket]
             if block.columns is not None:
-                held.append((bucket, block.columns))
+                held.extend((bucket, columns) for columns in block.rows())
             elif block.value is not None:
                 stored.append((bucket, block.value))
         if held:

@@ -398,3 +398,47 @@ def test_moments_are_those_of_the_events_at_every_resolution() -> None:
 
 def _moments(block: Any) -> list[float]:
     return [0.0] * len(block) if block.moment is None else block.moment.tolist()
+
+
+def test_a_few_rows_stand_behind_a_large_open_block_until_they_are_many() -> None:
+    log = Log()
+    log.add(list(range(100)), START_MS)
+    log.flush()
+    for number in range(7):
+        log.add([number, 200 + number], START_MS)
+        log.flush()
+    assert [key[2] for key in log.block_keys()] == list(range(8))
+    log.add([300], START_MS)
+    changed = log.flush()
+    assert [key[2] for key in log.block_keys()] == [0]
+    assert sum(value is not None for _, _, value in changed) == 1
+    assert sum(log.counts().values()) == 100 + 2 * 7 + 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_small_blocks_change_no_count_and_leave_no_gap(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minutes that are open side by side, bulks, restarts, and hours that close meanwhile."""
+    monkeypatch.setattr(blocks, "_TAILED_ROWS_MIN", 3)
+    monkeypatch.setattr(blocks, "OPEN_ROWS_MAX", 24)
+    monkeypatch.setattr(blocks, "OPEN_OLD_ROWS_MAX", 24)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS_MAX", 40)
+    chance = np.random.default_rng(seed)
+    log, expected = Log(), Counter[tuple[int, int]]()
+    now_ms = START_MS
+    for _ in range(120):
+        now_ms += int(chance.choice([0, MINUTE_MS, 90 * MINUTE_MS], p=[0.9, 0.07, 0.03]))
+        for _ in range(int(chance.integers(0, 3))):
+            items = chance.integers(
+                0, 60, int(chance.choice([1, 2, 5, 90], p=[0.4, 0.3, 0.27, 0.03]))
+            ).tolist()
+            ts_ms = now_ms - int(chance.integers(0, 2)) * MINUTE_MS
+            log.add(items, ts_ms, record_ms=now_ms, profile=int(chance.integers(0, 3)))
+            expected.update((item, minute(ts_ms) // 60) for item in items)
+        log.flush()
+        if chance.random() < 0.08:
+            log = Log(log.rows)
+        assert log.counts() == expected
+    numbers: dict[tuple[Resolution, int], list[int]] = {}
+    for resolution, bucket, number in log.block_keys():
+        numbers.setdefault((resolution, bucket), []).append(number)
+    assert all(found == list(range(len(found))) for found in numbers.values())
