@@ -27,6 +27,7 @@ KeysToBytes = Callable[[I64], list[bytes]]
 _CAPACITY_MIN = 1024
 _KEPT_SHARE = 0.75  # after an eviction a quarter of the bound is free, so that one is rare
 _NO_KEY = -1
+_FEW_ROWS = 64  # up to so many it is quicker to sort the keys themselves than to rank what they consist of
 # Beyond an eighth of the rows it is no dearer to look through all flags (0.1 ms a million) than to remember.
 _TOUCHED_SHIFT = 3
 
@@ -153,13 +154,22 @@ class ColumnTable:
         self._touched, self._touched_count = [], 0
         if not len(slots):
             return
-        if self._order_of is not None:
-            slots = slots[order_of(self._order_of(self._keys[slots]))]
+        slots, names = self._in_order(slots)
         keys = self._keys[slots]
         tails = self._tail_of(keys) if self._tail_of else None
         columns = {name: column[slots] for name, column in self._columns.items()}
-        writer.put_many(self._table, self._key_of(keys), self._row.encode(columns, tails))
+        writer.put_many(self._table, names, self._row.encode(columns, tails))
         self._dirty[slots] = False
+
+    def _in_order(self, slots: I64) -> tuple[I64, list[bytes]]:
+        """The slots as their rows stand in the table, and the keys of these."""
+        if self._order_of is not None and len(slots) > _FEW_ROWS:
+            slots = slots[order_of(self._order_of(self._keys[slots]))]
+        names = self._key_of(self._keys[slots])
+        if self._order_of is None or len(slots) > _FEW_ROWS:
+            return slots, names
+        order = sorted(range(len(names)), key=names.__getitem__)
+        return slots[order], [names[place] for place in order]
 
     def _clear(self) -> None:
         self._touched, self._touched_count = [], 0

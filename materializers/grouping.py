@@ -27,12 +27,13 @@ class Groups:
     __slots__ = ("_order", "_starts", "counts", "keys")
 
     def __init__(self, keys: I64) -> None:
-        self._order = np.argsort(keys)
+        # Methods, not numpy's functions of these names, which wrap them: few rows are all calls.
+        self._order = keys.argsort()
         ordered = keys[self._order]
         fresh = np.empty(len(keys), dtype=bool)
         fresh[:1] = True
         np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:])
-        self._starts = np.flatnonzero(fresh)
+        self._starts = fresh.nonzero()[0]
         self.keys = ordered[self._starts]
         # np.diff does the same and takes five times as long for a handful of rows.
         self.counts: I64 = np.empty(len(self.keys), dtype=np.int64)
@@ -41,6 +42,11 @@ class Groups:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def order(self) -> I64:
+        """The rows ordered by key, i64[n]; rows of one key in no particular order."""
+        return self._order
 
     def representative(self, column: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """A value of each key's rows, for columns that the key determines."""
@@ -62,26 +68,28 @@ class Groups:
     def group_of_rows(self) -> I64:
         """For each of the n rows the position of its key in ``keys``, i64[n]."""
         groups = np.empty(len(self._order), dtype=np.int64)
-        groups[self._order] = np.repeat(np.arange(len(self.keys)), self.counts)
+        groups[self._order] = np.arange(len(self.keys)).repeat(self.counts)
         return groups
 
     def ranks(self) -> I64:
         """For each row how many rows of its key come before it in the batch, i64[n]."""
         order = self._order_by_position()
         ranks = np.empty(len(order), dtype=np.int64)
-        ranks[order] = np.arange(len(order)) - np.repeat(self._starts, self.counts)
+        ranks[order] = np.arange(len(order)) - self._starts.repeat(self.counts)
         return ranks
 
     def _order_by_position(self) -> npt.NDArray[np.intp]:
         """The sort is not stable (a stable one costs five times as much); inside a key restore log order."""
         n = len(self._order)
-        composite = np.repeat(np.arange(len(self.keys)), self.counts) * n + self._order
-        return np.sort(composite) % max(n, 1)
+        composite = np.arange(len(self.keys)).repeat(self.counts) * n + self._order
+        composite.sort()
+        return composite % max(n, 1)
 
 
 def distinct(column: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
     """The different values, ascending. ``np.unique`` hashes: a sort is ten to a hundred times as fast."""
-    ordered = np.sort(column)
+    ordered = column.copy()
+    ordered.sort()
     fresh = np.empty(len(ordered), dtype=bool)
     fresh[:1] = True
     np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:])
@@ -116,16 +124,16 @@ def order_of(columns: Sequence[npt.NDArray[np.unsignedinteger | np.signedinteger
     ``np.lexsort`` does the same and takes five times as long.
     """
     if len(columns) == 1:
-        return np.argsort(columns[0])
-    return np.argsort(composite_key([ranks_of(column) for column in columns]))
+        return columns[0].argsort()
+    return composite_key([ranks_of(column) for column in columns]).argsort()
 
 
 def ranks_of(column: npt.NDArray[np.unsignedinteger | np.signedinteger]) -> I64:
     """For each value how many smaller different ones there are, i64[n]."""
-    order = np.argsort(column)
+    order = column.argsort()
     ordered = column[order]
     fresh = np.zeros(len(ordered), dtype=np.int64)
     np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:], casting="unsafe")
     ranks = np.empty(len(ordered), dtype=np.int64)
-    ranks[order] = np.cumsum(fresh)
+    ranks[order] = fresh.cumsum()
     return ranks
