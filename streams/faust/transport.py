@@ -13,6 +13,7 @@ Registered as the URL scheme ``tidal+kafka``. Each override answers a trap that 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, cast
 
@@ -26,8 +27,11 @@ from streams.faust.unpacking import take_columns
 
 SCHEME = "tidal+kafka"
 
-# A partition whose fetched records were just taken waits for the fetch in flight to return.
+# A partition whose fetched records were just taken waits for the fetch in flight to return. While nothing
+# comes, all partitions wait in the same fetch and the first record of any ends it: it may be a long one.
 _FETCH_WAIT_MS = 25
+_IDLE_FETCH_WAIT_MS = 250
+_IDLE_AFTER_S = 2.0
 # How soon a partition that was just resumed is looked at.
 _POLL_TIMEOUT_S = 0.1
 _NOTHING_ACTIVE_SLEEP_S = 0.02
@@ -36,6 +40,8 @@ _NOTHING_ACTIVE_SLEEP_S = 0.02
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that talks to the log."""
 
+    _busy_s = 0.0  # when records were last taken, or asked for anew
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
@@ -43,11 +49,18 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def _fetch_records(self, consumer: Any, *arguments: Any, **options: Any) -> Any:
-        take_columns(consumer._fetcher)
-        return await super()._fetch_records(consumer, *arguments, **options)
+        fetcher = consumer._fetcher
+        take_columns(fetcher)
+        idle = time.monotonic() - self._busy_s > _IDLE_AFTER_S
+        fetcher._fetch_max_wait_ms = _IDLE_FETCH_WAIT_MS if idle else _FETCH_WAIT_MS
+        records = await super()._fetch_records(consumer, *arguments, **options)
+        if records:
+            self._busy_s = time.monotonic()
+        return records
 
     async def seek_here(self, partition: TP, offset: int) -> None:
         """Seek in the thread that reads."""
+        self._busy_s = time.monotonic()
         self.seek(partition, offset)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
