@@ -2,12 +2,14 @@
 
 A fold of a few events takes about as long as one of a thousand. Batches of single partitions therefore wait
 in an inbox until the next step, which comes at once when nothing was folded lately or when a whole step's
-worth is waiting, and otherwise after a rest in proportion to what the last one cost.
+worth is waiting, and otherwise after a rest in proportion to what the last one cost. Nothing is visible
+before the next flush, so a step may also wait until that one is due.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -134,17 +136,23 @@ class Steps:
         room: Callable[[], Awaitable[None]],
         gate: Callable[[], AbstractAsyncContextManager[Any]],
         pace: Pace = STEP_PACE,
+        until_needed_s: Callable[[], float] | None = None,
     ) -> None:
         """Call it on the event loop.
 
         Args:
             room: returns when another step may be folded. gate: held while one is.
+            until_needed_s: how long until anybody can see what a step folds; it waits for that, but never
+                longer than the longest rest.
         """
         self._owner = owner
         self._fold = fold
         self._room = room
         self._gate = gate
         self._cadence = Cadence(pace)
+        self._apart_s = pace.interval_max_s
+        self._until_needed_s = until_needed_s or (lambda: 0.0)
+        self._last_s = -math.inf
         self.inbox = Inbox()
 
     async def run(self) -> None:
@@ -153,18 +161,27 @@ class Steps:
             await self.inbox.filled.wait()
             await self._rest()
             await self._room()
-            async with self._gate():
-                started_s = time.thread_time()
-                self._step()
-                self._cadence.ran(time.monotonic(), time.thread_time() - started_s)
+            await self.step()
             await asyncio.sleep(0)
 
+    async def step(self) -> None:
+        """Fold one step of what is waiting, without a rest; nothing may be."""
+        async with self._gate():
+            started_s = time.thread_time()
+            self._step()
+            self._last_s = time.monotonic()
+            self._cadence.ran(self._last_s, time.thread_time() - started_s)
+
     async def _rest(self) -> None:
-        wait_s = self._cadence.wait_s(time.monotonic())
-        if wait_s and not self.inbox.full_step.is_set():
+        while (wait_s := self._wait_s()) > 0 and not self.inbox.full_step.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self.inbox.full_step.wait()
+
+    def _wait_s(self) -> float:
+        now_s = time.monotonic()
+        needed_s = min(self._until_needed_s(), self._last_s + self._apart_s - now_s)
+        return max(self._cadence.wait_s(now_s), needed_s)
 
     def _step(self) -> None:
         """Nothing is awaited between asking who owns a partition and folding into it."""
@@ -210,3 +227,22 @@ def _set(event: asyncio.Event, holds: bool) -> None:
         event.set()
     else:
         event.clear()
+
+
+class StepsOfWorker:
+    """``Delivered`` of a worker.
+
+    A flush is due for what is already folded; what users' partitions were sent meanwhile joins it, because it
+    has to come back as records of items before it is visible.
+    """
+
+    def __init__(self, users: Steps, items: Steps) -> None:
+        self._users = users
+        self._items = items
+
+    async def fold_now(self) -> None:
+        if len(self._users.inbox):
+            await self._users.step()
+
+    def is_plenty(self) -> bool:
+        return self._users.inbox.full_step.is_set() or self._items.inbox.full_step.is_set()

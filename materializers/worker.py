@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import msgspec
 import uvloop
+from aiokafka.errors import KafkaConnectionError
 
 from materializers.allocator import bound_arenas, give_back
 from materializers.collector import keep_what_there_is
@@ -42,8 +43,8 @@ from materializers.shards.rejects import Rejects
 from materializers.shards.user_shard import USER_SHARD_TABLES, UserShard
 from materializers.shards.user_step import fold_users
 from materializers.stage_clock import StageClock, cpu_by_thread
-from materializers.steps import Portion, Steps
-from materializers.tables.cadence import Pace
+from materializers.steps import Portion, Steps, StepsOfWorker
+from materializers.tables.cadence import FLUSH_PACE, Pace
 from materializers.tables.changelog import ChangelogTopics
 from materializers.tables.database import Database, DatabaseSettings
 from materializers.tables.owner import OwnerSettings, TableOwner
@@ -57,7 +58,7 @@ from schemas.loading import load_schema
 from schemas.model import Schema
 from schemas.settings import Settings, load_settings
 from streams.admin import check_topics
-from streams.errors import TopicError
+from streams.errors import BrokerUnavailableError, TopicError
 from streams.faust.app import AppSettings, ShardApp, build_app
 from streams.topics import (
     BY_ITEM,
@@ -212,7 +213,7 @@ class Worker:
         self._forwarder.start()
         self._steps = {scope: self._steps_of(scope) for scope in SOURCES}
         app = self._build_app()
-        self._owner.start(app)
+        self._owner.start(app, StepsOfWorker(self._steps[Scope.USER], self._steps[Scope.ITEM]))
         cards = asyncio.create_task(self._card_feed.run())
         status = asyncio.create_task(self._write_status())
         sizes = (asyncio.create_task(self._weigh()), asyncio.create_task(self._count_rows()))
@@ -262,7 +263,8 @@ class Worker:
     def _steps_of(self, scope: Scope) -> Steps:
         # What sends to other partitions must not run while a flush waits for what was sent.
         gate = nullcontext if scope is Scope.ITEM else lambda: self._owner.forward_gate
-        return Steps(self._owner, partial(self._fold, scope), self._room, gate)
+        needed = self._owner.until_flush_s if scope is Scope.USER else None
+        return Steps(self._owner, partial(self._fold, scope), self._room, gate, until_needed_s=needed)
 
     async def _room(self) -> None:
         await self._owner.room()
@@ -416,7 +418,8 @@ def config_of(settings: Settings) -> WorkerConfig:
         static_membership=worker.static_membership,
         fetch_bytes_max=worker.fetch_bytes_max,
         owner=OwnerSettings(
-            flush_pace=Pace(
+            flush_pace=msgspec.structs.replace(
+                FLUSH_PACE,
                 interval_min_s=worker.flush_interval_ms / 1000,
                 interval_max_s=worker.flush_interval_ms_max / 1000,
             ),
@@ -438,6 +441,7 @@ def run_worker(
 
     Raises:
         TopicError: a topic is missing or has another count of partitions.
+        BrokerUnavailableError: the log does not answer.
         TidalError: it cannot go on; start it again and it continues from its last checkpoint.
     """
     config = config_of(settings)
@@ -449,7 +453,10 @@ def run_worker(
     bound_arenas()
     sys.setswitchinterval(_SWITCH_S)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    return asyncio.run(_run(config, schema, name, on_ready))
+    try:
+        return asyncio.run(_run(config, schema, name, on_ready))
+    except KafkaConnectionError as error:
+        raise BrokerUnavailableError(f"the log went away while the worker started: {error}") from error
 
 
 async def _run(

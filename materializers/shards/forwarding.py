@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -131,6 +131,7 @@ class Forwarder:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sent = 0
         self._acknowledged = 0
+        self._ends: dict[tuple[str, int], int] = {}
         self._progress = asyncio.Event()
         self._closed = threading.Event()
         self._producer = producer
@@ -247,6 +248,10 @@ class Forwarder:
     def in_flight(self) -> bool:
         return self._waiting or self._acknowledged < self._sent
 
+    def ends(self) -> Mapping[tuple[str, int], int]:
+        """Last offset of the entries acknowledged so far, by topic and partition."""
+        return self._ends
+
     async def delivered(self) -> None:
         """Return when everything given to this object before the call is acknowledged by the log."""
         self.send()
@@ -325,10 +330,13 @@ class Forwarder:
             )
             self._loop.call_soon_threadsafe(self._on_failure, failure)
             return
-        self._loop.call_soon_threadsafe(self._count_delivery)
+        place = message.topic(), message.partition()
+        self._loop.call_soon_threadsafe(self._count_delivery, place, message.offset())
 
-    def _count_delivery(self) -> None:
+    def _count_delivery(self, place: tuple[str, int], offset: int) -> None:
         self._acknowledged += 1
+        if place[0] == BY_ITEM:
+            self._ends[place] = max(offset, self._ends.get(place, offset))
         self._progress.set()
 
 

@@ -23,7 +23,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         return min(max(self.interval_min_s, run_s * self.rest_per_run), self.interval_max_s)
 
 
-FLUSH_PACE = Pace(interval_min_s=0.020)
+FLUSH_PACE = Pace(interval_min_s=0.020, rest_per_run=2.0)
 """20 ms keeps acknowledged-to-visible far below 100 ms; a flush of a few rows takes about 1 ms."""
 CHECKPOINT_PACE = Pace(interval_min_s=0.250)
 """A transaction costs the log several round trips for each partition; 250 ms loses 5 % of throughput to

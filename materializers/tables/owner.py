@@ -66,6 +66,8 @@ _TICK_S: Final = 0.02
 _ACQUIRE_THREADS: Final = 16
 _CHECKPOINT_THREADS: Final = 8
 _FEED_TRIM_EVERY: Final = 64
+_RETURN_WAIT_S: Final = 0.02
+"""A record that is forwarded is back after 5 to 15 ms, unless the log or another worker is busy."""
 
 
 class OwnerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +107,32 @@ class Forwards(Protocol):
     async def delivered(self) -> None:
         """Return when everything sent before the call is acknowledged by the log."""
         ...
+
+    def ends(self) -> Mapping[tuple[str, int], int]:
+        """Last offset acknowledged so far, by topic and partition, where that comes back as records."""
+        ...
+
+
+class Delivered(Protocol):
+    """Records that have been delivered and wait to be folded."""
+
+    async def fold_now(self) -> None:
+        """Fold what a flush that is due should still contain."""
+        ...
+
+    def is_plenty(self) -> bool:
+        """Whether so much waits that the next flush has enough to do."""
+        ...
+
+
+class NothingDelivered:
+    """``Delivered`` where nothing ever waits."""
+
+    async def fold_now(self) -> None:
+        return
+
+    def is_plenty(self) -> bool:
+        return False
 
 
 ShardsOf = Callable[[int], Mapping[Scope, Shard]]
@@ -155,6 +183,7 @@ class TableOwner:
         self._generation = 0
         self._epoch = 0
         self._flow: Flow | None = None
+        self._delivered: Delivered = NothingDelivered()
         self._failed: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Future[None]] = set()
         self._acquisitions: dict[int, asyncio.Future[None]] = {}
@@ -178,9 +207,10 @@ class TableOwner:
 
     # -- life ---------------------------------------------------------------------------------------
 
-    def start(self, flow: Flow) -> None:
+    def start(self, flow: Flow, delivered: Delivered | None = None) -> None:
         """Begin to flush and checkpoint; call it on the event loop before the Faust application starts."""
         self._flow = flow
+        self._delivered = delivered or NothingDelivered()
         self._failed = asyncio.get_running_loop().create_future()
         for work in (self._run_flushes, self._run_checkpoints, self._watch_lost):
             self._spawn(work())
@@ -337,6 +367,7 @@ class TableOwner:
             self._folded.clear()
             async with self.forward_gate:
                 await self._forwards.delivered()
+                await self._returned()
                 states = [state for state in self.states() if state.dirty]
                 if states:
                     started_s = time.thread_time()
@@ -346,6 +377,36 @@ class TableOwner:
                     run_s = time.thread_time() - started_s
                     self.counts.flush_cpu_s += run_s
                     self._flush_cadence.ran(time.monotonic(), run_s)
+
+    def until_flush_s(self) -> float:
+        """How long until the next flush is due, 0 if it is."""
+        return self._flush_cadence.wait_s(time.monotonic())
+
+    async def _returned(self) -> None:
+        """Wait, within a bound, until what was sent to partitions of our own has come back and is folded.
+
+        A signal is visible when its user's partition and its item's have both been flushed: so one flush
+        shows it, where the next one would have to.
+        """
+        deadline_s = time.monotonic() + _RETURN_WAIT_S
+        while self._is_out() and not self._delivered.is_plenty():
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                return
+            self._folded.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._folded.wait()
+
+    def _is_out(self) -> bool:
+        """Whether a record that was sent to a partition of our own is not folded yet."""
+        for (topic, partition), end in self._forwards.ends().items():
+            state = self._partitions.get(partition)
+            if state is None or not self.current(state):
+                continue
+            if state.shards[self._scope_of[topic]].applied(topic) < end:
+                return True
+        return False
 
     def _flush_now(self, states: Sequence[PartitionState]) -> None:
         """Write ``states``. After one that failed none is tried, not even at the end: it would write offsets
@@ -424,9 +485,12 @@ class TableOwner:
 
     async def checkpoint(self) -> None:
         """Flush, then commit what no checkpoint holds of every partition, all of them at once."""
+        await self.flush()
+        await self._checkpoint_flushed()
+
+    async def _checkpoint_flushed(self) -> None:
         async with self._checkpoint_lock:
             started_s = time.monotonic()
-            await self.flush()
             states = [state for state in self.states() if state.needs_checkpoint()]
             await asyncio.gather(*(self._commit(state) for state in states))
             ended_s = time.monotonic()
@@ -689,14 +753,19 @@ class TableOwner:
     async def _run_flushes(self) -> None:
         while True:
             await self._folded.wait()
-            await self._rest(self._flush_cadence.wait_s(time.monotonic()))
+            await self._rest(self.until_flush_s())
+            if self._room.is_set():
+                await self._delivered.fold_now()
             await self.flush()
 
     async def _run_checkpoints(self) -> None:
         while True:
-            await self._rest(max(_TICK_S, self._checkpoint_cadence.wait_s(time.monotonic())))
-            if any(state.needs_checkpoint() or state.dirty for state in self.states()):
-                await self.checkpoint()
+            await self._rest(self._checkpoint_cadence.wait_s(time.monotonic()))
+            # What is not flushed yet will be soon: a flush for its own sake would be one more.
+            if any(state.needs_checkpoint() for state in self.states()):
+                await self._checkpoint_flushed()
+            else:
+                await asyncio.sleep(_TICK_S)
 
     async def _rest(self, seconds: float) -> None:
         """Sleep, but not while folding stands still for want of a checkpoint."""

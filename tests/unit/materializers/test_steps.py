@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from materializers.steps import Inbox, Portion, Steps
+from materializers.steps import STEP_RECORDS_MAX, Inbox, Portion, Steps, StepsOfWorker
 from streams.records import Records
 
 TOPIC = "t"
@@ -155,3 +156,29 @@ async def test_what_a_fold_raises_ends_the_steps() -> None:
     await steps.inbox.put(_event(_part(0, 0)))
     with pytest.raises(ValueError, match="broken"):
         await steps.run()
+
+
+async def test_a_step_waits_until_it_is_needed_unless_it_is_whole() -> None:
+    owner, folded = Owner({0: -1}), list[list[tuple[int, list[int]]]]()
+    steps = _steps(owner, folded)
+    steps._until_needed_s, steps._last_s = lambda: 60.0, time.monotonic() + 60.0
+    await steps.inbox.put(_event(_part(0, 0)))
+    await _run(steps)
+    assert folded == []
+    await steps.inbox.put(_event(_part(0, 1, STEP_RECORDS_MAX)))
+    await _run(steps)
+    assert [each[0][1][0] for each in folded] == [0, 1]
+
+
+async def test_a_flush_folds_what_waits() -> None:
+    owner, folded = Owner({0: -1}), list[list[tuple[int, list[int]]]]()
+    steps = _steps(owner, folded)
+    delivered = StepsOfWorker(steps, _steps(owner, []))
+    await delivered.fold_now()
+    assert folded == []
+    await steps.inbox.put(_event(_part(0, 0)))
+    await delivered.fold_now()
+    assert folded == [[(0, [0])]]
+    assert not delivered.is_plenty()
+    await steps.inbox.put(_event(_part(0, 1, STEP_RECORDS_MAX)))
+    assert delivered.is_plenty()
