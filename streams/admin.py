@@ -77,7 +77,7 @@ def check_topics(
 
 
 def _admin(brokers: str) -> AdminClient:
-    return AdminClient({**broker_options(brokers), "log_level": 3})
+    return AdminClient({**broker_options(brokers), "log_level": 2})
 
 
 def _partition_counts(admin: AdminClient, brokers: str, timeout_s: float) -> dict[str, int]:

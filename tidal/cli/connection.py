@@ -46,7 +46,7 @@ def queryd_url(http: str | None, data: Path | None) -> str:
 def brokers_of(brokers: str | None, data: Path | None) -> str:
     """The log's addresses. Raises CommandError when `data` is given and nothing runs there."""
     if brokers is not None:
-        return brokers
+        return effective_settings({"site": {"brokers": brokers}}).site.brokers
     settings = effective_settings()
     running = _running(data, Path(settings.site.data_dir))
     return running.brokers if running is not None else settings.site.brokers or settings.log.listen

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -11,7 +12,7 @@ from schemas.settings import Settings
 from tidal.child_process import announce_ready, die_with_parent
 from tidal.cli.addresses import parse_address
 from tidal.cli.child_options import ParentOption, ReadyFileOption
-from tidal.cli.failure import CommandError
+from tidal.cli.failure import CommandError, UsageError
 from tidal.cli.keys import keys_of
 from tidal.cli.schema import read_schema
 from tidal.cli.settings import effective_settings
@@ -19,6 +20,8 @@ from tidal.cli.signals import StopSignal
 from tidal.cli.structured_logs import configure_logs
 
 EXAMPLE = "Example:  [bold]tidal queryd --data ./data --brokers 127.0.0.1:9092 --http 127.0.0.1:8080[/bold]"
+_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+"""The same as a worker's (`worker.name`)."""
 
 
 def register(app: typer.Typer) -> None:
@@ -56,6 +59,12 @@ def queryd(
 ) -> None:
     """Serve queries, writes and status over HTTP."""
     die_with_parent(parent)
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be a folder's name",
+            where="--name",
+            do="use letters, digits, - and _, at most 63",
+        )
     configure_logs(name)
     settings = effective_settings(
         {
@@ -92,4 +101,6 @@ def serve(settings: Settings, name: str, ready_file: Path | None, *, share_port:
     try:
         return uvloop.run(until_signal())
     except OSError as error:
+        if error.filename is not None:
+            raise
         raise CommandError(f"cannot listen: {error.strerror or error}", where=f"--http {address}") from error

@@ -19,6 +19,11 @@ def effective_settings(flags: Flags | None = None) -> Settings:
 
 def settings_with_origins(flags: Flags | None = None) -> tuple[Settings, dict[str, str]]:
     """The settings, and where each `section.name` came from. Raises UsageError with every bad value."""
+    for section, values in (flags or {}).items():
+        for name, value in values.items():
+            # An empty one is mostly an unset shell variable, and would mean another log or another schema.
+            if value == "":
+                raise UsageError(f"{section}.{name} is given and empty", do="name it, or leave its flag out")
     try:
         return load_settings(flags)
     except SettingsError as error:

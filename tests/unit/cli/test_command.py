@@ -61,6 +61,9 @@ def test_one_command_is_loaded_as_itself(name: str) -> None:
         (["schema", "validat"], "validate"),
         (["bench", "weather"], "ingest"),
         (["up", "--http", "nonsense"], "nonsense"),
+        (["up", "--brokers", ""], "brokers is given and empty"),
+        (["topics", "check", "--brokers", ""], "brokers is given and empty"),
+        (["queryd", "--name", "../elsewhere"], "'../elsewhere' cannot be a folder's name"),
     ],
 )
 def test_wrong_usage(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
