@@ -44,7 +44,7 @@ from materializers.shards.user_shard import USER_SHARD_TABLES, UserShard
 from materializers.shards.user_step import fold_users
 from materializers.stage_clock import StageClock, cpu_by_thread
 from materializers.steps import Portion, Steps, StepsOfWorker
-from materializers.tables.cadence import FLUSH_PACE, Pace
+from materializers.tables.cadence import FLUSH_PACE, STEADY_CHECKPOINTS, Pace
 from materializers.tables.changelog import ChangelogTopics
 from materializers.tables.database import Database, DatabaseSettings
 from materializers.tables.owner import OwnerSettings, TableOwner
@@ -423,7 +423,10 @@ def config_of(settings: Settings) -> WorkerConfig:
                 interval_min_s=worker.flush_interval_ms / 1000,
                 interval_max_s=worker.flush_interval_ms_max / 1000,
             ),
-            checkpoint_pace=Pace(interval_min_s=worker.checkpoint_interval_ms / 1000),
+            checkpoint_pace=Pace(
+                interval_min_s=worker.checkpoint_interval_ms / 1000,
+                interval_steady_s=worker.checkpoint_interval_ms / 1000 * STEADY_CHECKPOINTS,
+            ),
             feed_keep_s=worker.feed_keep_s,
         ),
         wipe=WipeSettings(

@@ -133,7 +133,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     # Under load the next flush waits twice as long as the last took, so that rows coalesce; never longer
     # than this, which is also what a crash has to read again.
     flush_interval_ms_max: Millis = 10_000
-    # A transaction costs the log several round trips for each partition: at 250 ms, 5 % of throughput.
+    # A transaction costs the log several round trips for each partition; under steady load the next one waits
+    # up to four times as long.
     checkpoint_interval_ms: Millis = 250
     # After a kill the partitions stand still this long; shorter ones throw out workers that only paused.
     session_timeout_s: Annotated[float, Meta(gt=0.0)] = 10.0

@@ -28,3 +28,15 @@ def test_the_rest_is_bounded() -> None:
     cadence = Cadence(PACE)
     cadence.ran(160.0, run_s=60.0)
     assert cadence.wait_s(160.0) == 10.0
+
+
+def test_the_least_interval_doubles_under_steady_work_and_begins_anew_after_a_pause() -> None:
+    cadence = Cadence(Pace(interval_min_s=0.25, interval_steady_s=1.0))
+    rests = []
+    for number in range(4):
+        cadence.ran(100.0 + number, run_s=0.01)
+        rests.append(cadence.wait_s(100.0 + number))
+    assert rests == [0.25, 0.5, 1.0, 1.0]
+    cadence.paused()
+    cadence.ran(200.0, run_s=0.01)
+    assert cadence.wait_s(200.0) == 0.25
