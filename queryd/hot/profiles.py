@@ -8,7 +8,7 @@ the hash of its string. The string itself is not kept.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from queryd.hot.arrays import I64, U32, Mask, grown
 from schemas.cohort_profile import parse_profile
 from schemas.ids import entity_ids
 from schemas.predicate import And, Comparison, Flag, Not, Or, Predicate
-from schemas.predicate_match import matches_profile
+from schemas.predicate_match import as_text, matches_profile
 
 _MASK_BYTES_MAX = 64 << 20
 _COMPARED_MAX = 8  # up to so many values, comparing the column with each is quicker than looking up verdicts
@@ -57,7 +57,7 @@ class _Dimension:
 
         A value is judged once, however many profiles have it; no value matches nothing.
         """
-        holds = [code for value, code in self.code_of.items() if matches_profile(leaf, {name: value})]
+        holds = [self.code_of[value] for value in self._named(leaf) if matches_profile(leaf, {name: value})]
         mask = np.zeros(end - begin, dtype=np.bool_)
         held = self._codes[begin:end]
         if len(holds) <= _COMPARED_MAX:
@@ -68,6 +68,13 @@ class _Dimension:
         verdicts[holds] = True
         mask[: len(held)] = verdicts.take(held)
         return mask
+
+    def _named(self, leaf: Flag | Comparison) -> Iterable[str]:
+        """The values that can satisfy ``leaf``: those that it names, all where it compares."""
+        if not isinstance(leaf, Comparison) or leaf.op not in ("=", "IN") or leaf.value is None:
+            return self.code_of
+        named = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
+        return {text for text in map(as_text, named) if text in self.code_of}
 
 
 @dataclass(slots=True)

@@ -209,9 +209,19 @@ class RareCounts:
         return counts
 
     def at(self, rows: I64 | None) -> U32:
-        """The counts of ``rows``; of all for None."""
-        counts = self.between(0, self.length)
-        return counts if rows is None else counts.take(rows)
+        """The counts of ``rows``, which ascend; of all for None."""
+        if rows is None:
+            return self.between(0, self.length)
+        counts = np.ones(len(rows), dtype=np.uint32)
+        if len(rows) < len(self.rows):  # fewer are looked up among more
+            places = np.searchsorted(self.rows, rows)
+            found = np.flatnonzero(self.rows.take(places, mode="clip") == rows)
+            counts[found] = self.count.take(places.take(found))
+        else:
+            places = np.searchsorted(rows, self.rows)
+            found = np.flatnonzero(rows.take(places, mode="clip") == self.rows)
+            counts[places.take(found)] = self.count.take(found)
+        return counts
 
 
 @dataclass(frozen=True, slots=True)

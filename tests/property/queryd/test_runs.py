@@ -141,6 +141,7 @@ def check_selection(rows: list[Row], allowed: list[bool], gap: int) -> None:
     cells = run.cells(found)
     assert cells.profile is not None
     assert cells.profile.tolist() == every.profile[found].tolist()
+    assert cells.count.tolist() == every.count[found].tolist()
     dropped = np.arange(ITEMS) % 2 == 0
     rest = run.without(dropped)
     assert totals(rest.cells(None), [0] * len(rest)) == {
