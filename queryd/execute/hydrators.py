@@ -8,7 +8,8 @@ import numpy as np
 
 from queryd.execute.candidates import Candidates
 from queryd.execute.context import Context
-from queryd.execute.measures import MEASURES, Scored, counted
+from queryd.execute.measure import Scored
+from queryd.execute.measures import MEASURES, counted
 from queryd.hot.arrays import F64, I32, I64
 from queryd.hot.bucket_reads import EVERYBODY
 from schemas.model import Term

@@ -12,7 +12,7 @@ import numpy as np
 
 from queryd.execute.candidates import Candidates, TermColumn
 from queryd.execute.context import Context
-from queryd.execute.measures import Scored
+from queryd.execute.measure import Scored
 from queryd.hot.arrays import F64
 from queryd.hot.fields import ABSENT_TIME
 from queryd.ranking.curves import recency

@@ -10,7 +10,8 @@ from queryd.errors import QueryError
 from queryd.execute.candidates import NOTHING, Retrieved
 from queryd.execute.context import Context, TextHits
 from queryd.execute.filters import of_creators
-from queryd.execute.measures import MEASURES, ByCount, ByScore, Measure, counted, everything
+from queryd.execute.measure import ByCount, ByScore, Measure, everything
+from queryd.execute.measures import MEASURES, counted
 from queryd.hot.arrays import F32, F64, U32, Mask
 from queryd.hot.embeddings import EmbeddingMatrix
 from queryd.hot.fields import ABSENT_TIME

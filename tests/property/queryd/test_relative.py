@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queryd.execute.context import Context
-from queryd.execute.measures import MEASURES, Counted
+from queryd.execute.measure import Counted
+from queryd.execute.measures import MEASURES
 from queryd.execute.report import Report
 from queryd.hot.bucket_reads import Scope
 from queryd.hot.history import HistoryCache
