@@ -14,11 +14,11 @@ TidalError
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from schemas.errors import TidalError
+from schemas.nearest import nearest
 
 
 class QueryFailed(TidalError):  # noqa: N818 - the family's name; each member says what happened
@@ -128,5 +128,4 @@ class EngineNotReady(QueryFailed):
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """The known name that ``name`` most likely was meant to be, None when none is close."""
-    close = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.6)
-    return close[0] if close else None
+    return nearest(name.lower(), known)

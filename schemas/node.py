@@ -5,23 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterator
-from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
 from schemas.durations import parse_duration
 from schemas.errors import Problem
+from schemas.nearest import nearest
 
 T = TypeVar("T")
 
 IDENTIFIER: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 PROBLEMS_MAX: Final = 200
 """A report longer than this is no longer read."""
-
-
-def nearest(name: object, names: Collection[str]) -> str | None:
-    """The valid name that was probably meant."""
-    near = get_close_matches(str(name), names, 1, 0.6)
-    return near[0] if near else None
 
 
 class Report:

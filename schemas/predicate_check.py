@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from schemas.durations import ALL_TIME
 from schemas.errors import PredicateError
+from schemas.nearest import nearest
 from schemas.predicate_ast import (
     And,
     Comparison,
@@ -22,6 +22,7 @@ from schemas.predicate_ast import (
     Scalar,
     SignalComparison,
 )
+from schemas.predicate_match import as_text
 
 if TYPE_CHECKING:
     from schemas.model import Schema, SignalDef
@@ -43,6 +44,7 @@ _OPERATORS: Final[dict[str, tuple[str, ...]]] = {
     "time": _ORDERING,
     "label": _EQUALITY,
 }
+_LIKENESS_MIN: Final = 0.5  # labels are short
 _COHORT_DEPTH_MAX: Final = 16  # cohorts that name cohorts; a cycle is longer than any bound
 
 
@@ -147,7 +149,9 @@ class _Checker:
         if window not in allowed:
             what = "half-life" if read == "decay" else "window"
             message = f"{signal.name}.{read} has no {what} {window!r}"
-            raise PredicateError(message, *comparison.position, allowed, _nearest(window, allowed))
+            raise PredicateError(
+                message, *comparison.position, allowed, nearest(window, allowed, _LIKENESS_MIN)
+            )
 
 
 def _cohort_fields(schema: Schema) -> dict[str, _Field]:
@@ -182,17 +186,11 @@ def _typed(name: str, field: _Field, value: Scalar, position: Position) -> Scala
 
 
 def _label(name: str, field: _Field, value: Scalar, position: Position) -> str:
-    text = _as_text(value)
+    text = as_text(value)
     if text not in field.labels:
-        near = _nearest(text, field.labels)
+        near = nearest(text, field.labels, _LIKENESS_MIN)
         raise PredicateError(f"{name!r} has no bucket {text!r}", *position, field.labels, near)
     return text
-
-
-def _as_text(value: Scalar) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else str(value)
 
 
 def _as_int(value: Scalar) -> int:
@@ -225,9 +223,9 @@ def _as_time(value: Scalar) -> int:
 
 
 _CONVERSIONS: Final[dict[str, Callable[[Scalar], Scalar]]] = {
-    "text": _as_text,
-    "keyword": _as_text,
-    "tags": _as_text,
+    "text": as_text,
+    "keyword": as_text,
+    "tags": as_text,
     "int": _as_int,
     "float": _as_float,
     "bool": _as_bool,
@@ -243,12 +241,7 @@ _EXAMPLES: Final = {
 
 def _unknown(message: str, position: Position, name: str, names: Iterable[str]) -> PredicateError:
     known = sorted(names)
-    return PredicateError(message, *position, known[:_LISTED_MAX], _nearest(name, known))
+    return PredicateError(message, *position, known[:_LISTED_MAX], nearest(name, known, _LIKENESS_MIN))
 
 
 _LISTED_MAX: Final = 20  # names that one message lists
-
-
-def _nearest(name: str, names: Iterable[str]) -> str | None:
-    near = get_close_matches(name, list(names), 1, 0.5)
-    return near[0] if near else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast, get_args
@@ -15,6 +14,7 @@ from lark.visitors import merge_transformers
 
 from schemas.durations import ALL_TIME
 from schemas.errors import PredicateError, PredicateLimitError
+from schemas.nearest import nearest
 from schemas.predicate_ast import (
     And,
     Comparison,
@@ -223,8 +223,7 @@ def _bare(terminal: str) -> str:
 
 def _keyword(found: str, terminals: Iterable[str]) -> str | None:
     keywords = [word for word in expected_words(terminals) if word.isalpha() and word.isupper()]
-    near = get_close_matches(found.upper(), keywords, 1, 0.6) if len(found) > 1 else []
-    return near[0] if near else None
+    return nearest(found.upper(), keywords) if len(found) > 1 else None
 
 
 def _end_of(text: str) -> Position:
@@ -250,9 +249,8 @@ def _maybe_negated(name: Token, op: Operator, value: Operand, negated: Token | N
 def _known_read(token: Token) -> Read:
     if token in _READS:
         return cast(Read, str(token))
-    near = get_close_matches(str(token), _READS, 1)
     raise PredicateError(
-        f"{str(token)!r} is no aggregate of a signal", *_position(token), _READS, near[0] if near else None
+        f"{str(token)!r} is no aggregate of a signal", *_position(token), _READS, nearest(token, _READS)
     )
 
 

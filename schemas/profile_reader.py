@@ -16,7 +16,8 @@ from schemas.model import (
     SourceRef,
     Term,
 )
-from schemas.node import Node, nearest
+from schemas.nearest import nearest
+from schemas.node import Node
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from schemas.durations import ALL_TIME
 from schemas.errors import PredicateError, Problem
 from schemas.model import Profile, Schema, SignalDef, Term
-from schemas.node import nearest
+from schemas.nearest import nearest
 from schemas.predicate_check import check
 from schemas.predicate_parser import parse_predicate
 from schemas.sort_names import ROLES_OF_SOURCES

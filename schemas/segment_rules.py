@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from schemas.durations import ALL_TIME, parse_duration
 from schemas.errors import PredicateError, Problem
 from schemas.ids import find_code_collisions
-from schemas.node import nearest
+from schemas.nearest import nearest
 from schemas.predicate_ast import Comparison, Predicate, leaves
 from schemas.predicate_check import check
 from schemas.segment_ast import AllOf, AnyOf, Formula, Measure, NoneOf

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from schemas.errors import SettingsError, shown
-from schemas.node import nearest
+from schemas.nearest import nearest
 
 S = TypeVar("S", bound=msgspec.Struct)
 

@@ -14,7 +14,7 @@ from schemas.durations import DAY_MS, WINDOWS, format_duration
 from schemas.errors import PredicateError, Problem
 from schemas.ids import find_code_collisions
 from schemas.model import Bucket, Dimension, EntityDef, Limits, Schema, SignalDef
-from schemas.node import nearest
+from schemas.nearest import nearest
 from schemas.predicate_check import BUILT_IN_FIELDS, check
 from schemas.predicate_text import to_text
 from schemas.profile_rules import profile_problems

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 import re
 import secrets
@@ -21,6 +20,7 @@ from queryd.http.problems import ProblemError, invalid, problem_response
 from queryd.http.route import Role, Route
 from queryd.http.services import Services, services
 from queryd.http.shapes import FieldProblem
+from schemas.nearest import nearest
 
 logger = logging.getLogger("queryd.http")
 
@@ -195,7 +195,7 @@ def _of_http_exception(request: web.Request, index: RouteIndex, error: web.HTTPE
 
 
 def _no_such_path(path: str, paths: list[str]) -> ProblemError:
-    nearest = difflib.get_close_matches(path, paths, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]}?" if nearest else "; /openapi.json lists what there is"
-    errors = [FieldProblem(path="path", message="no such path", nearest=nearest[0])] if nearest else []
+    near = nearest(path, paths, likeness_min=0.5)
+    hint = f"; did you mean {near}?" if near else "; /openapi.json lists what there is"
+    errors = [FieldProblem(path="path", message="no such path", nearest=near)] if near else []
     return ProblemError(404, "no_such_path", f"nothing answers at {path}{hint}", errors=errors)

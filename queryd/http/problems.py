@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
@@ -11,6 +10,7 @@ from aiohttp import web
 
 from queryd.http.shapes import FieldProblem, ProblemDocument
 from schemas.errors import TidalError
+from schemas.nearest import nearest
 
 NAMED_MAX = 20
 """Valid names that a 404 lists."""
@@ -67,20 +67,14 @@ def problem_response(problem: ProblemError, request_id: str | None = None) -> we
     )
 
 
-def nearest_name(name: str, valid: Iterable[str]) -> str | None:
-    """The valid name that `name` most resembles, or None when none is close."""
-    matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
-    return matches[0] if matches else None
-
-
 def field_problem(
     path: str, message: str, name: str | None = None, valid: Iterable[str] = ()
 ) -> FieldProblem:
     """A field problem; with `name` and `valid`, it also proposes the nearest valid name."""
-    nearest = nearest_name(name, valid) if name is not None else None
-    if nearest is not None:
-        message = f"{message}; did you mean {nearest!r}?"
-    return FieldProblem(path=path, message=message, nearest=nearest)
+    near = nearest(name, valid) if name is not None else None
+    if near is not None:
+        message = f"{message}; did you mean {near!r}?"
+    return FieldProblem(path=path, message=message, nearest=near)
 
 
 def invalid(
@@ -101,9 +95,9 @@ def bad_fields(code: str, errors: list[FieldProblem], status: int = 400) -> Prob
 def not_found(what: str, name: str, valid: Iterable[str] = ()) -> ProblemError:
     """A 404 for a named thing, with the nearest valid name when the set of names is known."""
     known = list(valid)
-    nearest = nearest_name(name, known)
+    near = nearest(name, known)
     hint = f"; there is {', '.join(known[:NAMED_MAX])}" if known else ""
-    hint = f"; did you mean {nearest!r}?" if nearest else hint
+    hint = f"; did you mean {near!r}?" if near else hint
     name = name if len(name) <= SHOWN_MAX else f"{name[:SHOWN_MAX]}…"
-    errors = [FieldProblem(path="", message=f"no {what} {name!r}{hint}", nearest=nearest)] if known else []
+    errors = [FieldProblem(path="", message=f"no {what} {name!r}{hint}", nearest=near)] if known else []
     return ProblemError(404, "not_found", f"there is no {what} {name!r}{hint}", errors=errors)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from schemas.errors import RecordError, shown
 from schemas.model import STATUSES, EmbeddingSlot, EntityDef, FieldDef, Schema
-from schemas.node import nearest
+from schemas.nearest import nearest
 from schemas.records.connector import key_id, plain_document
 from schemas.records.edge_key import parse_edge_key
 from schemas.records.events_json import REFUSALS

@@ -16,11 +16,12 @@ from queryd.http.bodies import read_body
 from queryd.http.error_mapping import of_record_error
 from queryd.http.handlers.replies import json_reply
 from queryd.http.middleware import CALLER
-from queryd.http.problems import ProblemError, nearest_name
+from queryd.http.problems import ProblemError
 from queryd.http.services import services
 from queryd.http.shapes import FieldProblem, RejectedEvent, SignalsAccepted
 from schemas.errors import RecordError
 from schemas.model import Schema
+from schemas.nearest import nearest
 from schemas.records.columns import EventColumns
 from schemas.records.decode import Reject, decode_records
 from streams.positions import Positions
@@ -104,8 +105,8 @@ def _hint(raw: bytes, schema: Schema, hints: dict[str, str]) -> str:
 
 def _nearest(kind: str, schema: Schema, hints: dict[str, str]) -> str:
     if kind not in hints and len(hints) < HINTS_MAX:
-        nearest = nearest_name(kind, schema.signals)
-        hints[kind] = f"; did you mean {nearest!r}?" if nearest else ""
+        near = nearest(kind, schema.signals)
+        hints[kind] = f"; did you mean {near!r}?" if near else ""
     return hints.get(kind, "")
 
 
