@@ -77,13 +77,14 @@ class Stretches:
         return expanded(self._begins, self._lengths)
 
     def of(self, column: _Column) -> _Column:
-        """What ``column`` has in these rows."""
+        """What ``column`` has in these rows: not to be changed."""
         total = len(self)
         if not total:
             return column[:0]  # type: ignore[return-value]
         if total >= _LONG * len(self._begins):
-            slices = zip(self._begins.tolist(), (self._begins + self._lengths).tolist(), strict=True)
-            return np.concatenate([column[begin:end] for begin, end in slices])  # type: ignore[return-value]
+            ends_of = zip(self._begins.tolist(), (self._begins + self._lengths).tolist(), strict=True)
+            parts = [column[begin:end] for begin, end in ends_of]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts)  # type: ignore[return-value]
         taken = np.empty(total, dtype=column.dtype)
         ends = np.cumsum(self._lengths, dtype=np.int64)
         cuts = np.searchsorted(ends, np.arange(_TAKEN_AT_ONCE, total, _TAKEN_AT_ONCE))

@@ -23,7 +23,7 @@ _WIDER: Final = {np.dtype(np.uint16): np.int32, np.dtype(np.int32): np.int64}
 _SCATTERED_AT_ONCE: Final = 8_192
 _ONES: Final = np.ones(_SCATTERED_AT_ONCE, dtype=np.uint16)
 _ROOM_MIN: Final = 8_192
-"""Counts are widened while so much room is left, because finding out how much is left is a pass over them."""
+"""Room is made while so much is left, because finding out how much is left is a pass over all counts."""
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class StandingSum:
     """
 
     __slots__ = (
-        "_counts", "_extra", "_items", "_leaders", "_moments", "_most", "base_ms",
+        "_aside", "_counts", "_extra", "_items", "_leaders", "_moments", "_most", "base_ms",
         "generation", "range", "sequence",
     )  # fmt: skip
 
@@ -96,6 +96,7 @@ class StandingSum:
         self._extra: I64 | None = None
         self._moments: F64 | None = np.zeros(items, dtype=np.float64) if timed else None
         self._most = 0  # no count is larger
+        self._aside: list[tuple[I64, Counts]] = []
         self._leaders: KeptLeaders | None = None  # until a count changes
 
     @property
@@ -164,6 +165,7 @@ class StandingSum:
             self._count(items, counts, sign)
         for items, counts, _ in gathered.weighted:
             self._count(items, counts, sign)
+        self._put_back()
         if gathered.weighted:
             if self._extra is None:
                 self._extra = np.zeros(len(self._counts), dtype=np.int64)
@@ -181,12 +183,37 @@ class StandingSum:
             change.at(self._counts, part, events.astype(self._counts.dtype, copy=False))
 
     def _make_room(self, added: int) -> None:
-        """Have a type that holds every count after ``added`` more events, be they all of one item."""
+        """Have room for ``added`` more events, be they all of one item.
+
+        While counts have two bytes, the largest of them are put aside for as long as events are added: a few
+        items have so many, and the others would take twice the time in a wider type.
+        """
         self._most += added
         while self._most > (largest := _LARGEST[self._counts.dtype]):
             self._most = int(self._counts.max(initial=0)) + added
-            if self._most > largest - _ROOM_MIN:
+            if self._most <= largest - _ROOM_MIN:
+                return
+            if self._counts.dtype == np.uint16 and added <= _ROOM_MIN:
+                heads = np.flatnonzero(self._counts > largest // 4)
+                self._aside.append((heads, self._counts[heads]))
+                self._counts[heads] = 0
+                self._most = largest // 4 + added
+            else:
                 self._counts = self._counts.astype(_WIDER[self._counts.dtype])
+
+    def _put_back(self) -> None:
+        """Add to their items' counts what was put aside, in a type that holds all of them."""
+        if not self._aside:
+            return
+        aside = np.concatenate([items for items, _ in self._aside])
+        items, place = np.unique(aside, return_inverse=True)
+        counts = self._counts[items].astype(np.int64)
+        np.add.at(counts, place, np.concatenate([some for _, some in self._aside]).astype(np.int64))
+        self._aside.clear()
+        self._most = max(self._most, int(counts.max()))
+        while self._most > _LARGEST[self._counts.dtype]:
+            self._counts = self._counts.astype(_WIDER[self._counts.dtype])
+        self._counts[items] = counts
 
     def add_moments(self, pieces: Iterable[tuple[int, Cells]], sign: int) -> None:
         """Add the moments of cells, each with the start in ms of its bucket."""

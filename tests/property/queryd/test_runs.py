@@ -190,23 +190,34 @@ def test_a_sum_of_runs_added_and_taken_away(
     assert not standing.sums.any()
 
 
-@given(st.lists(st.integers(1, 20_000), min_size=1, max_size=12), st.integers(0, 2))
-def test_counts_that_no_longer_fit_two_bytes_are_widened(added: list[int], item: int) -> None:
-    """Whether they come as cells of one event or of many."""
+@given(st.lists(st.integers(1, 60_000), min_size=1, max_size=12), st.integers(0, 2), st.booleans())
+def test_counts_that_no_longer_fit_two_bytes_are_widened(added: list[int], item: int, together: bool) -> None:
+    """Whether they come as cells of one event or of many, at once or one after the other."""
     standing, expected = StandingSum(BucketRange(False, 0, 1), 3, 0, 0), [0, 0, 0]
+    gathered = Gathered()
     for number, events in enumerate(added):
         where = item if number % 3 else 0
-        gathered = Gathered()
         if number % 2:
-            gathered.ones.append(np.full(events, where, dtype=np.uint32))
-        else:
             gathered.add_cells(cells_of([(0, where, events, events * WEIGHT_SCALE)]))
-        standing.add(gathered)
+        else:
+            gathered.ones.append(np.full(events, where, dtype=np.uint32))
         expected[where] += events
+        if together and number < len(added) - 1:
+            continue
+        standing.add(gathered)
+        gathered = Gathered()
         assert standing.counts.tolist() == expected
-    if max(expected) < 45_000:
-        assert standing.counts.dtype == np.uint16
     assert max(expected) <= 65_535 or standing.counts.dtype == np.int32
+    standing.add(Gathered(ones=[np.full(expected[item], item, dtype=np.uint32)]), -1)
+    assert standing.counts[item] == 0
+
+
+def test_a_few_large_counts_do_not_widen_the_others_while_they_are_summed() -> None:
+    standing = StandingSum(BucketRange(False, 0, 1), 3, 0, 0)
+    standing.add(Gathered(ones=[np.full(64_000, 1, dtype=np.uint32), np.full(9, 2, dtype=np.uint32)]))
+    assert (standing.counts.dtype, standing.counts.tolist()) == (np.uint16, [0, 64_000, 9])
+    standing.add(Gathered(ones=[np.full(200_000, 1, dtype=np.uint32)]))
+    assert (standing.counts.dtype, standing.counts.tolist()) == (np.int32, [0, 264_000, 9])
 
 
 def test_counts_that_no_longer_fit_four_bytes_are_widened() -> None:
