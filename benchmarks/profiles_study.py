@@ -33,7 +33,7 @@ from benchmarks.population import DIMENSIONS, SEGMENTS, Population
 from benchmarks.results import Result, markdown, parser, report
 from queryd.hot.buckets import Bucket
 from queryd.hot.cells import Cells
-from queryd.hot.runs import SPAN_HOURS, ProfileIndex, Selection, expanded
+from queryd.hot.runs import SPAN_HOURS, ProfileIndex, Selection
 from queryd.hot.signal_cells import SignalCells
 from queryd.hot.standing import StandingSum
 from queryd.hot.windows import BucketRange
@@ -264,7 +264,7 @@ class Factored:
         if cohort.segment is not None:
             allowed = (self._sets >> np.uint32(cohort.segment) & 1 == 1) == cohort.inside
         for index, item, sets in self._spans:
-            rows = expanded(*index.ranges(chosen))
+            rows = index.ranges(chosen).rows
             if allowed is not None:
                 rows = rows[allowed.take(sets.take(rows))]
             _count(counts, item.take(rows))
@@ -295,7 +295,7 @@ class Hourly:
             mask = cohort.dimensions.take(dimensions)
             if cohort.segment is not None:
                 mask &= (segments >> np.uint32(cohort.segment) & 1 == 1) == cohort.inside
-            _count(counts, item.take(expanded(*index.ranges(Selection(mask)))))
+            _count(counts, index.ranges(Selection(mask)).of(item))
         return counts
 
 
