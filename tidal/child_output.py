@@ -18,6 +18,7 @@ class ChildOutput:
         self.path = path
         self._bytes_max = bytes_max
         self._tail = b""
+        self._lost_bytes = 0
         self._file = path.open("ab", buffering=0)
 
     async def pump(self, stream: asyncio.StreamReader) -> None:
@@ -26,12 +27,24 @@ class ChildOutput:
             self.write(chunk)
 
     def write(self, chunk: bytes) -> None:
-        """Appends; a full file becomes the predecessor, replacing the one before."""
+        """Appends; a full file becomes the predecessor, replacing the one before.
+
+        A full disk loses what was printed, and says later how much: a pipe that nobody reads would stop the
+        child.
+        """
         self._tail = (self._tail + chunk)[-TAIL_BYTES:]
+        missing = f"({self._lost_bytes} bytes could not be written here)\n" if self._lost_bytes else ""
+        try:
+            self._append(missing.encode() + chunk)
+            self._lost_bytes = 0
+        except OSError:
+            self._lost_bytes += len(chunk)
+
+    def _append(self, chunk: bytes) -> None:
         if self._file.tell() + len(chunk) > self._bytes_max and self._file.tell() > 0:
-            self._file.close()
             self.path.replace(self.path.with_name(self.path.name + ".1"))
-            self._file = self.path.open("ab", buffering=0)
+            full, self._file = self._file, self.path.open("ab", buffering=0)
+            full.close()
         self._file.write(chunk)
 
     def tail(self) -> str:

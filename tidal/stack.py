@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import shutil
 import socket
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 from queryd.http.restores import unfinished
 from schemas.errors import TidalError
+from streams.embedded.settings import LogSettings
 from tidal.endpoints import Endpoints, remove_endpoints, write_endpoints
 from tidal.supervisor import ChildSpec, Report, Supervisor
 
@@ -104,7 +106,7 @@ class Stack:
         remove_endpoints(plan.data)
         os.environ.update({k: v for k, v in _CHILD_ENVIRONMENT.items() if k not in os.environ})
         self._supervisor = Supervisor(
-            plan.data / "run", plan.data / "logs", report, self._publish_endpoints, self._restore_progress
+            plan.data / "run", plan.data / "logs", report, self._publish_endpoints, self._progress
         )
         self._endpoints: Endpoints | None = None
 
@@ -159,17 +161,30 @@ class Stack:
         if process.returncode != 0:
             raise StackError(f"the topics could not be made:\n{output.decode('utf-8', 'replace').strip()}")
 
-    def _restore_progress(self) -> str:
-        """What the workers still restore, with counts and the time that is left."""
+    def _progress(self) -> str:
+        """Why the log takes no records; what workers still restore, with counts and the time that is left."""
         statuses = {path.parent.name: _status(path) for path in self._plan.data.glob("workers/*/status.json")}
-        return "; ".join(unfinished(statuses, time.time_ns() // 1_000_000)) if statuses else ""
+        restores = unfinished(statuses, time.time_ns() // 1_000_000) if statuses else []
+        return "; ".join([*self._low_disk(), *restores])
+
+    def _low_disk(self) -> list[str]:
+        """What to say when the embedded log refuses batches."""
+        free, reserve = shutil.disk_usage(self._plan.data).free, LogSettings().disk_reserve_bytes
+        if self._plan.brokers is not None or free >= reserve:
+            return []
+        least = f"the log takes no records while less than {reserve >> 20} MiB are"
+        return [f"{self._plan.data}: {free >> 20} MiB are free, and {least}"]
 
     def _publish_endpoints(self) -> None:
         """Keeps the pids in the file right; before everything is ready there is no file."""
         if self._endpoints is None:
             return
         self._endpoints = Endpoints(self._endpoints.http, self._endpoints.brokers, self._supervisor.pids())
-        write_endpoints(self._plan.data, self._endpoints)
+        try:
+            write_endpoints(self._plan.data, self._endpoints)
+        except OSError as error:
+            # On a full disk a worker dies, and its death must not end those that still serve.
+            self._report(f"the pids in endpoints.json are old: {error.strerror}")
 
 
 def _status(path: Path) -> Mapping[str, Any]:
