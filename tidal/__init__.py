@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from queryd.language.builder import retrieve, search
     from schemas.builder import SchemaBuilder
     from schemas.default import default_schema
     from schemas.errors import RecordError, SchemaError, TidalError
@@ -57,6 +58,8 @@ _HOME = {
     "TidalError": "schemas.errors",
     "default_schema": "schemas.default",
     "load_schema": "schemas.loading",
+    "retrieve": "queryd.language.builder",
+    "search": "queryd.language.builder",
 }
 
 __all__ = [
@@ -80,6 +83,8 @@ __all__ = [
     "TidalError",
     "default_schema",
     "load_schema",
+    "retrieve",
+    "search",
 ]
 
 

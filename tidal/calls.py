@@ -51,6 +51,14 @@ class HasPosition(Protocol):
     def position(self) -> str: ...
 
 
+class BuiltQuery(Protocol):
+    """A query written in Python, by `retrieve` or `search`."""
+
+    def text(self) -> str: ...
+
+
+Asked: TypeAlias = str | Mapping[str, Any] | BuiltQuery
+"""A query: its text, its JSON form, or as it was written in Python."""
 After: TypeAlias = str | Position | Positions | HasPosition
 """A write that a read must reflect: what the write answered, its position, or the position's token."""
 Parameter: TypeAlias = str | int | bool | Sequence[str]
@@ -187,15 +195,13 @@ def similar_users(user: str, state: str | None, limit: int, after: After | None)
     return Call("GET", f"{_entity('user', user)}/similar", SimilarUsers, parameters)
 
 
-def query(text_or_form: str | Mapping[str, Any], after: After | None) -> Call[QueryReply]:
+def query(asked: Asked, after: After | None) -> Call[QueryReply]:
     """POST /v1/query."""
-    body: dict[str, Any]
-    if isinstance(text_or_form, str):
-        clause = "" if after is None else f' AFTER "{_token(after)}"'
-        body = {"query": text_or_form + clause}
-    else:
-        body = {**text_or_form, **_after(after)}
-    return Call("POST", "/v1/query", QueryReply, body=body)
+    if isinstance(asked, Mapping):
+        return Call("POST", "/v1/query", QueryReply, body={**asked, **_after(after)})
+    text = asked if isinstance(asked, str) else asked.text()
+    clause = "" if after is None else f' AFTER "{_token(after)}"'
+    return Call("POST", "/v1/query", QueryReply, body={"query": text + clause})
 
 
 def retrieve(parameters: Mapping[str, Parameter | None], after: After | None) -> Call[QueryReply]:

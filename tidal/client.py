@@ -58,7 +58,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -85,7 +85,7 @@ from queryd.http.shapes import (
 )
 from queryd.reply import CohortComparison, Ledger, QueryReply
 from tidal import calls
-from tidal.calls import DEFAULT_URL, TIMEOUT_S, After, Call, Event, Kind, Parameter, Record
+from tidal.calls import DEFAULT_URL, TIMEOUT_S, After, Asked, Call, Event, Kind, Parameter, Record
 from tidal.client_errors import RETRIES, ClientError, Retries, unreachable
 
 T = TypeVar("T")
@@ -201,8 +201,8 @@ class Client:
         """Users who share items in a state that the schema lists under `co_engagement`."""
         return self._send(calls.similar_users(user, state, limit, after))
 
-    def query(self, query: str | Mapping[str, Any], *, after: After | None = None) -> QueryReply:
-        """A ranked page, for query text or its JSON form."""
+    def query(self, query: Asked, *, after: After | None = None) -> QueryReply:
+        """A ranked page, for query text, its JSON form, or a query of `tidal.retrieve` or `tidal.search`."""
         return self._send(calls.query(query, after))
 
     def retrieve(self, *, after: After | None = None, **parameters: Parameter | None) -> QueryReply:

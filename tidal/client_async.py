@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ from queryd.http.shapes import (
 )
 from queryd.reply import CohortComparison, Ledger, QueryReply
 from tidal import calls
-from tidal.calls import DEFAULT_URL, TIMEOUT_S, After, Call, Event, Kind, Parameter, Record
+from tidal.calls import DEFAULT_URL, TIMEOUT_S, After, Asked, Call, Event, Kind, Parameter, Record
 from tidal.client_errors import RETRIES, ClientError, Retries, unreachable
 
 T = TypeVar("T")
@@ -157,8 +157,8 @@ class AsyncClient:
         """Users who share items in a state that the schema lists under `co_engagement`."""
         return await self._send(calls.similar_users(user, state, limit, after))
 
-    async def query(self, query: str | Mapping[str, Any], *, after: After | None = None) -> QueryReply:
-        """A ranked page, for query text or its JSON form."""
+    async def query(self, query: Asked, *, after: After | None = None) -> QueryReply:
+        """A ranked page, for query text, its JSON form, or a query of `tidal.retrieve` or `tidal.search`."""
         return await self._send(calls.query(query, after))
 
     async def retrieve(self, *, after: After | None = None, **parameters: Parameter | None) -> QueryReply:

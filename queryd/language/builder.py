@@ -1,7 +1,7 @@
-"""A query written in Python: each method adds one clause and returns a new builder.
+"""A query written in Python: each method adds one clause and returns a new builder, which clients take.
 
     retrieve("items").for_user("u1").using("for_you").filter("unseen").within_trending() \
-        .cohort("locale:US, age:18-24").diversity(max_per_creator=2).limit(50).build()
+        .cohort("locale:US, age:18-24").diversity(max_per_creator=2).limit(50)
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 from queryd.language.ast import Entities, Query, Within
 from queryd.language.json_form import from_json
 from queryd.language.parse import from_predicate_error
+from queryd.language.text import to_text
 from schemas.errors import PredicateError
 from schemas.model import Diversity
 from schemas.predicate import Predicate, parse_predicate
@@ -41,6 +42,10 @@ class QueryBuilder:
     def build(self) -> Query:
         """The query."""
         return self._query
+
+    def text(self) -> str:
+        """The same query in the query language."""
+        return to_text(self._query)
 
     def for_user(self, user: str) -> Self:
         return self._with(user=user)

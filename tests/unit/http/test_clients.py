@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestClient
 import tidal
 from queryd.http.routes import all_routes
 from queryd.http.shapes import ProblemDocument, Written
+from queryd.language.parse import parse_query
 from streams.errors import BrokerUnavailableError
 from tests.unit.http.conftest import FakeReader, FakeReadiness, FakeWriter
 from tidal import calls, client_errors
@@ -89,6 +90,13 @@ def test_the_client_has_a_call_for_every_route() -> None:
         and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", route.path).replace(":", "[:]"), call.path)
     }
     assert {f"{route.method} {route.path}" for route in all_routes()} == called | set(NO_CALL)
+
+
+def test_a_query_written_in_python_is_sent_as_text() -> None:
+    built = tidal.retrieve("items").using("trending").cohort("locale:US, age:18-24").limit(5)
+    sent = calls.query(built, after="t1").body
+    assert sent == {"query": built.text() + ' AFTER "t1"'}
+    assert parse_query(built.text()) == built.build()
 
 
 def test_a_read_after_a_write() -> None:
