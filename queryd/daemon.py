@@ -23,6 +23,7 @@ from materializers.tables.reader import TableReader
 from queryd.engine import Engine
 from queryd.http.access import Keys, RateLimiter, check_exposure
 from queryd.http.app import create_app
+from queryd.http.connections import Runner
 from queryd.http.services import Services, readiness
 from queryd.language.parse import parse_query
 from queryd.log_lag import LogLag
@@ -122,7 +123,7 @@ async def _until(
 
 
 async def _listen(stack: contextlib.AsyncExitStack, config: DaemonConfig, services: Services) -> str:
-    runner = web.AppRunner(
+    runner = Runner(
         create_app(services), access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=DRAIN_S
     )
     await runner.setup()

@@ -94,11 +94,11 @@ def problems(index: RouteIndex) -> Middleware:
             raise
         except Exception as error:
             problem = problem_of(error)
-            if problem.status >= 500:
-                logger.exception(
-                    "request failed",
-                    extra={"request_id": request[REQUEST_ID], "route": _label(index, request)},
-                )
+            told = {"request_id": request[REQUEST_ID], "route": _label(index, request)}
+            if problem.status == 500:
+                logger.exception("request failed", extra=told)
+            elif problem.status > 500:
+                logger.warning("request refused", extra=told | {"code": problem.code})
         return problem_response(problem, request[REQUEST_ID])
 
     return middleware
