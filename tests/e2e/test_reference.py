@@ -67,7 +67,7 @@ def test_the_docstrings_show_what_happens(module: ModuleType, url: str) -> None:
 
 def test_the_page_on_clients_does_what_it_says(url: str) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", CLIENTS_PAGE.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block.replace("http://127.0.0.1:8080", url), str(CLIENTS_PAGE), "exec"), {})
 
