@@ -337,6 +337,9 @@ def _token(after: After) -> str:
 
 
 def _part(text: str) -> str:
+    """A part of a path. Raises ClientError for what would be another path: nothing, or no text."""
+    if not isinstance(text, str) or not text:
+        raise ClientError(f"{text!r} is no id: expected a text that is not empty")
     return quote(text, safe="")
 
 

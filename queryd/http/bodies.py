@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 _AT_PATH = re.compile(r"^(?P<message>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _PLAIN_WORDS = (
-    ("truncated", "it is empty, or ends in the middle of a value"),
+    ("truncated", "it is empty, or ends in the middle of a value, or of a surrogate pair"),
     ("recursion", "it is nested too deep"),
     ("codec can't decode", "a text in it is not UTF-8"),
 )

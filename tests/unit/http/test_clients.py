@@ -279,3 +279,14 @@ def test_an_error_that_is_no_problem_document() -> None:
         calls.status().result(502, b"<html>Bad gateway</html>")
     with pytest.raises(ClientError, match="not as expected"):
         calls.status().result(200, b"<html>")
+
+
+@pytest.mark.parametrize("id", ["", None, 7])
+def test_what_is_no_id_is_refused_before_it_becomes_another_path(id: Any) -> None:
+    for call in (
+        lambda: calls.get("item", id, None),
+        lambda: calls.erase_user(id),
+        lambda: calls.erasure(id),
+    ):
+        with pytest.raises(ClientError, match=f"{id!r} is no id"):
+            call()
