@@ -386,7 +386,7 @@ class Engine:
         question.check(self.schema)
         now_ms = self._clock_ms()
         if at is not None and at > now_ms:
-            raise QueryError("at lies in the future", expected=["a time that has passed"], path="at")
+            raise QueryError("the time lies in the future", expected=["a time that has passed"], path="at")
         cohorts = self._cohorts.parsed(a, "a"), self._cohorts.parsed(b, "b")
         await self._cohorts.refuse_small(*cohorts)
         sizes = await self._cohorts.size(cohorts[0]), await self._cohorts.size(cohorts[1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -29,6 +29,8 @@ from tidal.publishing import ROWS_PER_STEP, Entry, Step
 
 TAG_DELIMITER: Final = "|"
 TRUE_WORDS: Final = frozenset({"true", "yes", "1"})
+EVENT_COLUMNS: Final = ("kind", "item")
+HEADER_SHOWN_MAX: Final = 200
 FALSE_WORDS: Final = frozenset({"false", "no", "0"})
 
 
@@ -39,7 +41,7 @@ class _RowError(TidalError):
 def read_records(path: Path, kind: EntityKind, schema: Schema, refusals: Refusals) -> Iterator[Entry]:
     """Entity records of a file, each with its `id`; what the running schema would refuse is refused here."""
     entity = schema.entities[kind]
-    for line, row in _rows(path, refusals):
+    for line, row in _rows(path, refusals, ("id",)):
         try:
             record = _typed(row, entity) if _is_csv(path) else row
             decode_entity(kind, _id_of(record).encode(), msgspec.json.encode(record), schema)
@@ -54,7 +56,7 @@ def event_steps(path: Path, schema: Schema, shift_ms: int, refusals: Refusals, f
 
     Rows that the running schema would refuse are refused here.
     """
-    rows = enumerate(_rows(path, refusals), start=1)
+    rows = enumerate(_rows(path, refusals, EVENT_COLUMNS), start=1)
     waiting = islice(rows, first, None)
     while batch := list(islice(waiting, ROWS_PER_STEP)):
         events = _decoded(path, [row for _, row in batch], schema, refusals)
@@ -70,7 +72,7 @@ def newest_ms(path: Path, schema: Schema) -> int | None:
 
 def count_rows(path: Path) -> int:
     """How many rows a file has, also those that will be refused."""
-    return sum(1 for _ in _rows(path, Refusals()))
+    return sum(1 for _ in _rows(path, Refusals(), ()))
 
 
 def _decoded(
@@ -95,15 +97,23 @@ def _is_csv(path: Path) -> bool:
     return path.name.removesuffix(".gz").endswith(".csv")
 
 
-def _rows(path: Path, refusals: Refusals) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(path: Path, refusals: Refusals, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a file with their lines; `needed` are columns that a CSV must have."""
     if not path.is_file():
         raise ImporterError(f"{path} does not exist, or is not a file")
-    return _csv_rows(path, refusals) if _is_csv(path) else _json_rows(path, refusals)
+    if path.suffix == ".parquet":
+        raise ImporterError(f"{path}: Parquet is not read; write it as CSV or as JSON objects, one a line")
+    return _csv_rows(path, refusals, needed) if _is_csv(path) else _json_rows(path, refusals)
 
 
-def _csv_rows(path: Path, refusals: Refusals) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_rows(path: Path, refusals: Refusals, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     with open_text(path) as file:
         reader = csv.DictReader(file)
+        header = reader.fieldnames or []
+        missing = [name for name in needed if header and name not in header]
+        if missing:
+            shown = ", ".join(map(repr, header))[:HEADER_SHOWN_MAX]
+            raise ImporterError(f"{path}: the header lacks {', '.join(missing)}; it has {shown}")
         for row in reader:
             if None in row or None in row.values():
                 refusals.add(path, reader.line_num, "more or fewer fields than the header has")

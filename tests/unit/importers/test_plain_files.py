@@ -93,3 +93,29 @@ def test_rows_of_another_width_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImporterError, match=r"absent\.csv"):
         list(read_records(tmp_path / "absent.csv", "item", SCHEMA, Refusals()))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("users.csv", "name,age\nu1,3\n", "the header lacks id; it has 'name', 'age'"),
+        ("users.csv.gz", "\x1c\x02garbage", "the header lacks id"),
+        ("users.parquet", "PAR1", "Parquet is not read"),
+    ],
+)
+def test_what_is_no_table_of_records_is_refused_whole(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(ImporterError, match=words):
+        list(read_records(path, "user", SCHEMA, Refusals()))
+
+
+def test_events_need_their_columns_and_an_empty_file_has_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("kind,user\nview,u1\n")
+    with pytest.raises(ImporterError, match="the header lacks item"):
+        _events(path, Refusals())
+    path.write_text("")
+    assert _events(path, Refusals()) == []
