@@ -11,6 +11,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from queryd.estimate.classes import pair
+from queryd.hot import cube as cube_module
 from queryd.hot.bucket_reads import Scope, bucket_range
 from queryd.http.app import create_app
 from queryd.http.services import Services
@@ -138,6 +139,25 @@ async def test_what_was_missed_is_made_and_then_exact(site: Site) -> None:
     assert 0 < bound < 1
     for item, count in counted(related).items():
         assert abs(count - exact[item]) <= bound * count + 0.5
+
+
+async def test_a_wide_cohort_is_told_from_the_sum_of_every_profile(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it was missed, and is made; the answers are those of a recount before and after."""
+    monkeypatch.setattr(cube_module, "_WIDE_CELLS_MIN", 0)
+    low_ms = (site.now_ms // HOUR_MS - 167) * HOUR_MS
+    async with running(site, cohort_rows_max=PLENTY) as engine:
+        for number, cohort in enumerate(("locale:US OR age:18-24", "NOT (locale:US AND age:18-24)")):
+            wide = check(parse_predicate(cohort), site.schema, "cohort")
+            exact = site.counts("view", low_ms, _profiles(site, wide))
+            reply = await engine.query(query(cohort))
+            assert (reply.estimator, reply.error_bound) == ("exact", 0.0)
+            assert counted(reply).items() <= exact.items()
+            assert engine.ahead.waiting == 1 - number
+            for _ in engine.ahead.work():
+                pass
+            assert engine.ahead.made == 1
 
 
 async def test_two_way_counters_equal_a_recount_as_time_goes_on(tmp_path: Path) -> None:
