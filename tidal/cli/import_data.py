@@ -226,12 +226,16 @@ class _Run:
     schema: Schema
     publisher: Publisher
     resume: ResumeFile
+    resumed: bool
 
     def finish(self, done: Imported, json: bool) -> None:
         """Waits until all of it is visible to queries, and says what was done."""
         say("everything is in the log; waiting until queries see it")
         wait_visible(self.client, self.publisher.positions, VISIBLE_TIMEOUT_S)
-        self.resume.finish()
+        if self.resumed or self.publisher.positions.positions:
+            self.resume.finish()
+        else:
+            self.resume.forget()
         for line in done.refusals.lines():
             say(f"refused: {line}")
         for line in done.dead.lines():
@@ -257,8 +261,9 @@ def _opened(site: _Site, source: str, again: bool) -> Iterator[_Run]:
         schema = load_schema(client.schema())
         log = brokers_of(site.brokers, site.data)
         resume = ResumeFile(site.state_folder, f"{source} into log {log_id(log)}")
-        if not again and resume.load():
+        if resumed := not again and resume.load():
             say("an earlier run was interrupted; going on from there")
         with Producer(log, schema=schema) as producer:
             until_visible = partial(wait_visible, client, timeout_s=VISIBLE_TIMEOUT_S)
-            yield _Run(client, schema, Publisher(producer, resume, console(), until_visible), resume)
+            publisher = Publisher(producer, resume, console(), until_visible)
+            yield _Run(client, schema, publisher, resume, resumed)

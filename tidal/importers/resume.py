@@ -91,6 +91,10 @@ class ResumeFile:
         self._state.complete = True
         self._write()
 
+    def forget(self) -> None:
+        """Nothing was imported: the next import is the first."""
+        self.path.unlink(missing_ok=True)
+
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_suffix(".tmp")

@@ -121,6 +121,13 @@ def test_a_finished_import_is_not_repeated_by_accident(tmp_path: Path) -> None:
     assert not ResumeFile(tmp_path, "another source").load()
 
 
+def test_an_import_that_brought_in_nothing_may_be_repeated(tmp_path: Path) -> None:
+    resume = ResumeFile(tmp_path, "a")
+    resume.record("ratings", 3)
+    resume.forget()
+    assert not ResumeFile(tmp_path, "a").load()
+
+
 def test_both_halves_of_a_shifted_import_move_to_the_same_instant(tmp_path: Path) -> None:
     assert ResumeFile(tmp_path, "a").newest_ms(1_000) == 1_000
     later = ResumeFile(tmp_path, "a")
