@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, cast
@@ -92,8 +93,11 @@ class Call(Generic[T]):
 
     @property
     def payload(self) -> bytes | None:
-        """The body as JSON."""
-        return None if self.body is None else msgspec.json.encode(self.body)
+        """The body as JSON. Raises ClientError where it has a number that JSON lacks."""
+        if self.body is None:
+            return None
+        _refuse_not_finite(self.body, "$")
+        return msgspec.json.encode(self.body)
 
     def result(self, status: int, body: bytes, retry_after: str | None = None) -> T:
         """The reply as its type. Raises RefusedError for a problem document, else ClientError."""
@@ -107,6 +111,18 @@ class Call(Generic[T]):
                     f"{self.method} {self.path}: the reply is not as expected: {error}"
                 ) from error
         raise refused(_problem(status, body), _seconds(retry_after))
+
+
+def _refuse_not_finite(value: Any, path: str) -> None:
+    """JSON has no NaN and no infinity; encoded as null they would be taken for what was never given."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ClientError(f"{path}: {value!r} is no number that can be sent; leave it out")
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _refuse_not_finite(inner, f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            _refuse_not_finite(inner, f"{path}[{place}]")
 
 
 def headers(key: str | None, *, with_body: bool) -> dict[str, str]:

@@ -99,6 +99,12 @@ def test_a_query_written_in_python_is_sent_as_text() -> None:
     assert parse_query(built.text()) == built.build()
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_json_lacks_is_refused(number: float) -> None:
+    with pytest.raises(ClientError, match=r"\$\[1\]\.ts: (nan|inf)"):
+        _ = calls.Call("POST", "/v1/signals", object, body=[{"ts": 1.5}, {"ts": number}]).payload
+
+
 def test_a_read_after_a_write() -> None:
     """Whatever the write answered is understood."""
     position = tidal.Position("tidal.signals", 0, 7)
