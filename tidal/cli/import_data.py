@@ -101,14 +101,14 @@ def _sources() -> Iterator[_Source]:
     )
     yield _Source(
         "events",
-        "Events, CSV or JSONL: kind, item, and if known user, weight and ts.",
+        "Events, CSV, JSONL or Parquet: kind, item, and if known user, weight and ts.",
         "clicks.jsonl.gz",
         _events,
     )
     for kind in get_args(EntityKind):
         yield _Source(
             f"{kind}s",
-            f"{kind.capitalize()} records, CSV or JSONL.",
+            f"{kind.capitalize()} records, CSV, JSONL or Parquet.",
             f"{kind}s.csv",
             partial(_records, kind),
             has_times=False,

@@ -1,4 +1,4 @@
-"""`tidal import events|items|users|creators FILE`: CSV with a header, or JSON objects one a line.
+"""`tidal import events|items|users|creators FILE`: CSV with a header, JSON objects one a line, or Parquet.
 
 events: `kind`, `item`; optional `user`, `weight` (1.0 without it), `ts` (ms or ISO 8601; else the time of the
 import). items, users, creators: `id` and any field; in CSV a declared field is read as its type, tags split
@@ -24,6 +24,7 @@ from schemas.model import EntityDef, EntityKind, FieldType, Schema
 from schemas.records.columns import EventColumns
 from schemas.records.decode import decode_records
 from schemas.records.entities import decode_entity
+from tidal.importers.parquet import parquet_rows
 from tidal.importers.rows import ImporterError, Refusals, open_text
 from tidal.publishing import ROWS_PER_STEP, Entry, Step
 
@@ -98,11 +99,11 @@ def _is_csv(path: Path) -> bool:
 
 
 def _rows(path: Path, refusals: Refusals, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a file with their lines; `needed` are columns that a CSV must have."""
+    """The rows of a file with their lines; `needed` are columns that a table must have."""
     if not path.is_file():
         raise ImporterError(f"{path} does not exist, or is not a file")
     if path.suffix == ".parquet":
-        raise ImporterError(f"{path}: Parquet is not read; write it as CSV or as JSON objects, one a line")
+        return parquet_rows(path, needed)
     return _csv_rows(path, refusals, needed) if _is_csv(path) else _json_rows(path, refusals)
 
 

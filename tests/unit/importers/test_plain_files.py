@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow  # type: ignore[import-untyped]
 import pytest
+from pyarrow import parquet
 
 from schemas.default import default_schema
 from tidal.importers.plain_files import count_rows, event_steps, newest_ms, read_records
@@ -100,7 +103,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     [
         ("users.csv", "name,age\nu1,3\n", "the header lacks id; it has 'name', 'age'"),
         ("users.csv.gz", "\x1c\x02garbage", "the header lacks id"),
-        ("users.parquet", "PAR1", "Parquet is not read"),
+        ("users.parquet", "PAR1", "cannot be read as Parquet after row 0"),
     ],
 )
 def test_what_is_no_table_of_records_is_refused_whole(
@@ -110,6 +113,34 @@ def test_what_is_no_table_of_records_is_refused_whole(
     path.write_text(content)
     with pytest.raises(ImporterError, match=words):
         list(read_records(path, "user", SCHEMA, Refusals()))
+
+
+def test_parquet_keeps_its_types_and_leaves_out_what_is_null(tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    columns = {
+        "kind": ["view", "like", "nothing"],
+        "item": ["i1", "i2", "i3"],
+        "user": ["u1", None, "u3"],
+        "ts": pyarrow.array([moment, moment, moment], pyarrow.timestamp("us", tz="UTC")),
+    }
+    parquet.write_table(pyarrow.table(columns), path)
+    refusals = Refusals()
+    assert _events(path, refusals) == [
+        ("view", "i1", "u1", 1.0, 1_769_860_800_000),
+        ("like", "i2", "", 1.0, 1_769_860_800_000),
+    ]
+    assert [refusal.line for refusal in refusals.listed] == [3]
+
+
+def test_records_of_parquet_and_a_column_that_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    rows = {"id": ["i1", "i2"], "title": ["One", None], "tags": [["a", "b"], []]}
+    parquet.write_table(pyarrow.table(rows), path)
+    entries = list(read_records(path, "item", SCHEMA, Refusals()))
+    assert entries[0].record == {"id": "i1", "title": "One", "tags": ["a", "b"]}
+    with pytest.raises(ImporterError, match="no column kind, item; it has id, title, tags"):
+        _events(path, Refusals())
 
 
 def test_events_need_their_columns_and_an_empty_file_has_no_rows(tmp_path: Path) -> None:
