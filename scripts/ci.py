@@ -9,7 +9,6 @@ leave running is stopped.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import shutil
@@ -31,7 +30,8 @@ GRACE_S = 60.0
 LANES = 2
 CLOSING = re.compile(r"^=+ .*(?:passed|failed|error).* =+$")
 FAILED = re.compile(r"^(?:FAILED|ERROR) ")
-_PR_SET_CHILD_SUBREAPER = 36
+MARK = "TIDAL_CI"
+"""Of the environment of all that parts start."""
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Run:
         process = subprocess.Popen(
             part.command,
             cwd=ROOT,
-            env={**os.environ, "PYTEST_ADDOPTS": "--durations=10"},
+            env={**os.environ, MARK: str(os.getpid()), "PYTEST_ADDOPTS": "--durations=10"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -171,39 +171,29 @@ def install_tools() -> None:
         subprocess.run(["apt-get", "-qq", "install", "-y", "--no-install-recommends", package], check=False)
 
 
-def adopt_orphans() -> None:
-    """From now on what outlives its parent is a child of this process, and is found by `stop_leftovers`."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
 def stop_leftovers() -> list[str]:
-    """SIGKILL to whatever of ours still runs; their commands."""
+    """SIGKILL to whatever parts have left running; their commands."""
     stopped: list[str] = []
-    while found := _descendants(os.getpid()):
+    while found := _marked():
         for pid, command in found.items():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
             stopped.append(command)
-        time.sleep(0.1)  # until they are gone, and their own children are ours
+        time.sleep(0.1)  # until they are gone
     return stopped
 
 
-def _descendants(ancestor: int) -> dict[int, str]:
-    """Commands of running processes by pid."""
-    parents: dict[int, int] = {}
-    commands: dict[int, str] = {}
+def _marked() -> dict[int, str]:
+    """Commands by pid of the running processes that parts have started, whoever is their parent by now."""
+    wanted = f"{MARK}={os.getpid()}".encode()
+    found: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            command = (folder / "cmdline").read_text().replace("\0", " ").strip()
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ").strip()
         except OSError:
-            continue  # it has just ended
-        if state != "Z":
-            parents[int(folder.name)] = int(parent)
-            commands[int(folder.name)] = command
-    ours = {ancestor}
-    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
-        ours |= more
-    return {pid: commands[pid] for pid in ours - {ancestor}}
+            continue  # it has just ended, or is somebody else's
+    return found
 
 
 def summary(parts: Sequence[Part]) -> str:
@@ -216,7 +206,6 @@ def summary(parts: Sequence[Part]) -> str:
 
 def main() -> int:
     """0 when every part passed."""
-    adopt_orphans()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     deadline_s = time.monotonic() + WHOLE_S
     setup = Part("setup", ("make", "setup"))
