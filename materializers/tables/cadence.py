@@ -53,10 +53,13 @@ class Cadence:
         """How long from ``now_s`` until the next run may start, 0 if it may at once."""
         return max(0.0, self._due_s - now_s)
 
-    def ran(self, ended_s: float, run_s: float) -> None:
-        """Record a run that took ``run_s``: elapsed time, or the CPU time that it took from other work."""
+    def ran(self, ended_s: float, run_s: float, rests: float = 1.0) -> None:
+        """Record a run that took ``run_s``: elapsed time, or the CPU time that it took from other work.
+
+        ``rests``: so many times the rest in proportion to the run.
+        """
         self.last_run_s = run_s
-        self._due_s = ended_s + self._pace.rest_s(run_s, self._runs)
+        self._due_s = ended_s + self._pace.rest_s(run_s * rests, self._runs)
         self._runs = min(self._runs + 1, _DOUBLINGS_MAX)
 
     def paused(self) -> None:

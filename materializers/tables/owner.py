@@ -66,6 +66,8 @@ _TICK_S: Final = 0.02
 _ACQUIRE_THREADS: Final = 16
 _CHECKPOINT_THREADS: Final = 8
 _FEED_TRIM_EVERY: Final = 64
+_RESTS_BEHIND: Final = 2.0
+"""While a whole step is waiting nothing is fresh, and fewer and larger flushes cost less: rests are longer."""
 _RETURN_WAIT_S: Final = 0.05
 """What is forwarded is back after 5 to 15 ms, on a busy machine 30; a flush before would show half of it."""
 
@@ -376,7 +378,8 @@ class TableOwner:
                     # CPU time: where other processes take the core, elapsed time would multiply the rest.
                     run_s = time.thread_time() - started_s
                     self.counts.flush_cpu_s += run_s
-                    self._flush_cadence.ran(time.monotonic(), run_s)
+                    rests = _RESTS_BEHIND if self._delivered.is_plenty() else 1.0
+                    self._flush_cadence.ran(time.monotonic(), run_s, rests)
 
     def until_flush_s(self) -> float:
         """How long until the next flush is due, 0 if it is."""
