@@ -67,7 +67,7 @@ _ACQUIRE_THREADS: Final = 16
 _CHECKPOINT_THREADS: Final = 8
 _FEED_TRIM_EVERY: Final = 64
 _RESTS_BEHIND: Final = 2.0
-"""While a whole step is waiting nothing is fresh, and fewer and larger flushes cost less: rests are longer."""
+"""While a whole step is waiting nothing is fresh, and fewer, larger flushes cost less: they rest longer."""
 _RETURN_WAIT_S: Final = 0.05
 """What is forwarded is back after 5 to 15 ms, on a busy machine 30; a flush before would show half of it."""
 

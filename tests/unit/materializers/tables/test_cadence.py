@@ -27,7 +27,7 @@ def test_long_runs_are_followed_by_a_rest_in_proportion() -> None:
 def test_a_rest_may_be_so_many_times_longer_and_the_run_is_told_as_it_was() -> None:
     cadence = Cadence(Pace(interval_min_s=0.02, rest_per_run=2.0))
     cadence.ran(10.0, 0.1, rests=2.0)
-    assert cadence.wait_s(10.0) == pytest.approx(0.4)
+    assert abs(cadence.wait_s(10.0) - 0.4) < 1e-9
     assert cadence.last_run_s == 0.1
 
 
