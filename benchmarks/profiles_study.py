@@ -33,7 +33,8 @@ from benchmarks.population import DIMENSIONS, SEGMENTS, Population
 from benchmarks.results import Result, markdown, parser, report
 from queryd.hot.buckets import Bucket
 from queryd.hot.cells import Cells
-from queryd.hot.runs import SPAN_HOURS, ProfileIndex, Selection
+from queryd.hot.profile_index import ProfileIndex, Selection
+from queryd.hot.runs import SPAN_HOURS
 from queryd.hot.signal_cells import SignalCells
 from queryd.hot.standing import StandingSum
 from queryd.hot.windows import BucketRange

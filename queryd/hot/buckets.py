@@ -8,7 +8,9 @@ from typing import Final
 from queryd.hot.arrays import Mask
 from queryd.hot.cells import Cells as Cells
 from queryd.hot.cells import joined as joined
-from queryd.hot.runs import Run, Selection, merged, sealed
+from queryd.hot.profile_index import Selection
+from queryd.hot.run_merging import merged, sealed
+from queryd.hot.runs import Run
 
 # A merge of this many cells costs about 10 ms with the GIL held: longer ones would show in queries' p99.
 RUN_CELLS_MAX: Final = 131_072

@@ -19,7 +19,7 @@ import numpy as np
 from queryd.hot.arrays import Mask, lengthened
 from queryd.hot.buckets import Bucket
 from queryd.hot.cells import Cells
-from queryd.hot.runs import Selection
+from queryd.hot.profile_index import Selection
 from queryd.hot.signal_cells import Piece as Piece
 from queryd.hot.signal_cells import SignalCells
 from queryd.hot.standing import Gathered

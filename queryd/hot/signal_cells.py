@@ -17,7 +17,9 @@ import numpy as np
 from queryd.hot.arrays import Mask
 from queryd.hot.buckets import Bucket
 from queryd.hot.cells import Cells
-from queryd.hot.runs import SPAN_HOURS, SPAN_ITEMS_MAX, Run, Selection, merging
+from queryd.hot.profile_index import Selection
+from queryd.hot.run_merging import merging
+from queryd.hot.runs import SPAN_HOURS, SPAN_ITEMS_MAX, Run
 from queryd.hot.standing import Gathered
 from queryd.hot.windows import ALL_TIME, BucketRange
 from schemas.durations import HOUR_MS

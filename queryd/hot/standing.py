@@ -11,7 +11,8 @@ import numpy as np
 from queryd.hot.arrays import F64, I64, U32, Counts, grown
 from queryd.hot.cells import Cells
 from queryd.hot.leaders import KeptLeaders
-from queryd.hot.runs import RareCounts, Run, Selection
+from queryd.hot.profile_index import Selection
+from queryd.hot.runs import RareCounts, Run
 from queryd.hot.windows import BucketRange
 from schemas.durations import DAY_MS
 from schemas.weights import WEIGHT_SCALE

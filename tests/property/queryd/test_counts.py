@@ -16,8 +16,9 @@ from queryd.hot.bucket_reads import bucket_range
 from queryd.hot.buckets import Bucket
 from queryd.hot.cells import Cells
 from queryd.hot.cube import ALL_TIME, EVERY_PROFILE, HOUR_MS, BucketRange, CountCube, NotHot
+from queryd.hot.profile_index import Selection
 from queryd.hot.profiles import ProfileTable
-from queryd.hot.runs import Selection, sealed
+from queryd.hot.run_merging import sealed
 from schemas.cohort_profile import encode_profile, parse_profile
 from schemas.durations import DAY_MS, MINUTE_MS
 from schemas.predicate import And, Comparison, Not, Or, Predicate

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from queryd.hot import runs as runs_module
 from queryd.hot.cells import Cells
 from queryd.hot.leaders import KeptLeaders
-from queryd.hot.runs import SPAN_HOURS, Run, Selection, expanded, merging, sealed
+from queryd.hot.profile_index import Selection, expanded
+from queryd.hot.run_merging import merging, sealed
+from queryd.hot.runs import SPAN_HOURS, Run
 from queryd.hot.standing import Gathered, StandingSum
 from queryd.hot.windows import BucketRange
 from schemas.weights import WEIGHT_SCALE
