@@ -1,4 +1,4 @@
-"""How runs are made: cells are sealed into one; several are merged in slices, with room for queries between."""
+"""How runs are made: cells are sealed into one; several are merged in slices, and queries run in between."""
 
 from __future__ import annotations
 

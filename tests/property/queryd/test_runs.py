@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from queryd.hot import profile_index
 from queryd.hot import runs as runs_module
 from queryd.hot.cells import Cells
 from queryd.hot.leaders import KeptLeaders
@@ -42,8 +43,8 @@ def kept_as(rare_share: int, long: int) -> Iterator[None]:
     """Few cells are enough for counts to be kept apart, and few rows for a stretch to be copied."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs_module, "_RARE_SHARE", rare_share)
-        patch.setattr(runs_module, "_LONG", long)
-        patch.setattr(runs_module, "_TAKEN_AT_ONCE", 2)
+        patch.setattr(profile_index, "_LONG", long)
+        patch.setattr(profile_index, "_TAKEN_AT_ONCE", 2)
         yield
 
 
