@@ -44,3 +44,10 @@ def lengthened(column: _Column, rows: int) -> _Column:
     longer = np.zeros(rows, dtype=column.dtype)
     longer[: len(column)] = column
     return longer  # type: ignore[return-value]
+
+
+def edges(mask: Mask) -> I64:
+    """Where each stretch of true values begins and where it ends, alternately, i64[2n]."""
+    padded = np.zeros(len(mask) + 2, dtype=np.bool_)
+    padded[1:-1] = mask
+    return np.flatnonzero(padded[1:] != padded[:-1])

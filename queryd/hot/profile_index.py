@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from queryd.hot.arrays import I64, U32, Mask
+from queryd.hot.arrays import I64, U32, Mask, edges
 
 _FEW: Final = 16  # looking up a row's profile costs as much as writing out those of so many
 _LONG: Final = 64  # copying a stretch of so many rows costs as much as writing out their numbers
@@ -27,7 +27,7 @@ class Selection:
     @cached_property
     def edges(self) -> I64:
         """The allowed profiles as stretches of consecutive ones: first, last + 1, first, …"""
-        return _edges(self.mask)
+        return edges(self.mask)
 
     @property
     def others(self) -> Selection:
@@ -106,10 +106,10 @@ class ProfileIndex:
         """
         if self._profiles is None:
             # Profiles that the run does not know yet have no rows: their stretch is empty, or ends sooner.
-            edges = np.minimum(chosen.edges, len(self._starts) - 1)
+            places = np.minimum(chosen.edges, len(self._starts) - 1)
         else:
-            edges = _edges(chosen.mask.take(self._profiles))
-        bounds = self._starts.take(edges)
+            places = edges(chosen.mask.take(self._profiles))
+        bounds = self._starts.take(places)
         begins = bounds[::2]
         lengths = bounds[1::2] - begins
         held = np.flatnonzero(lengths)
@@ -133,8 +133,7 @@ class ProfileIndex:
             return np.zeros(0, dtype=np.uint32)
         first = int(np.searchsorted(self._starts, np.uint32(low), side="right")) - 1
         last = int(np.searchsorted(self._starts, np.uint32(high)))
-        edges = self._starts[first : last + 1].astype(np.int64)
-        clipped: I64 = np.clip(edges, low, high)
+        clipped: I64 = np.clip(self._starts[first : last + 1].astype(np.int64), low, high)
         lengths: I64 = clipped[1:] - clipped[:-1]
         if self._profiles is None:
             return np.repeat(np.arange(first, last, dtype=np.uint32), lengths)
@@ -153,13 +152,6 @@ class ProfileIndex:
         """The index after only the rows of bool[n] are kept."""
         before = np.concatenate([[0], np.cumsum(kept)]).astype(np.uint32)
         return ProfileIndex(self._profiles, before[self._starts])
-
-
-def _edges(mask: Mask) -> I64:
-    """Where each stretch of true values begins and where it ends, alternately, i64[2n]."""
-    padded = np.zeros(len(mask) + 2, dtype=np.bool_)
-    padded[1:-1] = mask
-    return np.flatnonzero(padded[1:] != padded[:-1])
 
 
 def expanded(begins: U32, lengths: U32) -> I64:

@@ -47,7 +47,11 @@ def sealed(cells: Cells) -> Run:
 
 def merged(runs: Sequence[Run]) -> Run:
     """One run of all cells, at once."""
-    steps = merging(runs, sum(map(len, runs)) + 1)
+    return completed(merging(runs, sum(map(len, runs)) + 1))
+
+
+def completed(steps: Generator[None, None, Run]) -> Run:
+    """What ``merging`` makes, without a pause."""
     while True:
         try:
             next(steps)

@@ -126,7 +126,9 @@ class Run:
 
     def items(self, rows: I64 | None) -> U32:
         """The items of ``rows``; of all for None."""
-        place = self.place if rows is None else self.place.take(rows)
+        return self._items_at(self.place if rows is None else self.place.take(rows))
+
+    def _items_at(self, place: U32) -> U32:
         return place if self.first_hour is None else place >> np.uint32(HOUR_BITS)
 
     def hours(self, rows: I64 | None) -> U8:
@@ -147,8 +149,7 @@ class Run:
         inside = self._inside(place, hours)
         if inside is not None:
             place = place.take(inside)
-        items = place if self.first_hour is None else place >> np.uint32(HOUR_BITS)
-        return Reading(items, stretches, inside)
+        return Reading(self._items_at(place), stretches, inside)
 
     def repeats(self, chosen: Selection | None, hours: tuple[int, int] | None) -> tuple[U32, U32]:
         """Items u32[k], and counts less one, of the cells of several events among those that are read."""
@@ -161,7 +162,7 @@ class Run:
         inside = self._inside(place, hours)
         if inside is not None:
             place, more = place.take(inside), more.take(inside)
-        return place if self.first_hour is None else place >> np.uint32(HOUR_BITS), more
+        return self._items_at(place), more
 
     def _inside(self, place: U32, hours: tuple[int, int] | None) -> I64 | None:
         """Which of these places of a span lie in ``hours``; None for all."""

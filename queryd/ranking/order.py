@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from queryd.hot.arrays import F64, I64, U32, Mask
+from queryd.hot.arrays import F64, I64, U32, Mask, edges
 from queryd.hot.ordinals import ORDER_WORDS, Ordinals
 
 
@@ -58,8 +58,8 @@ def _ordering(ordinals: U32, scores: F64, ids: Ordinals) -> I64:
 
 def _sort_runs_by_id(order: I64, same: Mask, ordinals: U32, ids: Ordinals) -> None:
     """In place, each run that score and the first 32 bytes leave tied: ``same`` bool[n − 1], as the next."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
-    for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+    bounds = edges(same).tolist()
+    for start, stop in zip(bounds[::2], bounds[1::2], strict=True):
         order[start : stop + 1] = _by_id(order[start : stop + 1], ordinals, ids)
 
 

@@ -16,7 +16,7 @@ from queryd.hot import runs as runs_module
 from queryd.hot.cells import Cells
 from queryd.hot.leaders import KeptLeaders
 from queryd.hot.profile_index import Selection, expanded
-from queryd.hot.run_merging import merging, sealed
+from queryd.hot.run_merging import completed, merging, sealed
 from queryd.hot.runs import SPAN_HOURS, Run
 from queryd.hot.standing import Gathered, StandingSum
 from queryd.hot.windows import BucketRange
@@ -72,13 +72,7 @@ def totals(cells: Cells, hours: Sequence[int]) -> dict[tuple[int, int, int], tup
 
 
 def finished(runs: Sequence[Run], slice_cells: int, hours: Sequence[int] | None = None) -> Run:
-    steps = merging(runs, slice_cells, hours)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            run: Run = end.value
-            return run
+    return completed(merging(runs, slice_cells, hours))
 
 
 @given(
