@@ -210,15 +210,8 @@ class CountCube:
         chosen = None if mask is None else Selection(mask)
         if standing is None or not self._can_follow(standing, store, wanted):
             standing = None
-            if (
-                chosen is not None
-                and not timed
-                and key != EVERY_PROFILE
-                and self._is_wide(store, wanted, chosen)
-            ):
-                standing = self._of_the_others(signal, store, wanted, chosen, label)
-                if standing is None and wide is not None:
-                    wide()
+            if chosen is not None and not timed and key != EVERY_PROFILE:
+                standing = self._of_the_others(signal, store, wanted, chosen, label, wide)
             if standing is None:
                 standing = StandingSum(wanted, self.items, self._sequence, self._generation, timed=timed)
                 self._add(standing, store, wanted, chosen, 1)
@@ -374,13 +367,23 @@ class CountCube:
         return store.cells.share(wanted, chosen) > 0.5
 
     def _of_the_others(
-        self, signal: int, store: _Signal, wanted: BucketRange, chosen: Selection, label: str
+        self,
+        signal: int,
+        store: _Signal,
+        wanted: BucketRange,
+        chosen: Selection,
+        label: str,
+        wide: Callable[[], None] | None,
     ) -> StandingSum | None:
-        """The sum of all cells less that of those that are not chosen; None where the former is not kept."""
-        if self._rows_to_follow(signal, wanted, label) is None:
+        """The sum of all cells less that of those that are not chosen; None where that spares nothing, or the
+        former is not kept, which ``wide`` is told."""
+        if not self._is_wide(store, wanted, chosen):
             return None
-        every = np.ones(len(chosen.mask), dtype=np.bool_)
-        whole = self.standing(signal, wanted, every, EVERY_PROFILE, label)
+        if self._rows_to_follow(signal, wanted, label) is None:
+            if wide is not None:
+                wide()
+            return None
+        whole = self.standing(signal, wanted, None, EVERY_PROFILE, label)
         others = StandingSum(wanted, self.items, self._sequence, self._generation)
         others.add(store.cells.gather(wanted, chosen.others))
         return whole.less(others)
