@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from schemas.durations import ALL_TIME
+from schemas.epoch import epoch_ms
 from schemas.errors import PredicateError
 from schemas.nearest import nearest
 from schemas.predicate_ast import (
@@ -218,8 +219,7 @@ def _as_time(value: Scalar) -> int:
     """Milliseconds since the epoch; text is a date or time of ISO 8601, UTC unless it says otherwise."""
     if not isinstance(value, str):
         return _as_int(value)
-    moment = datetime.fromisoformat(value)
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    return epoch_ms(datetime.fromisoformat(value))
 
 
 _CONVERSIONS: Final[dict[str, Callable[[Scalar], Scalar]]] = {

@@ -25,6 +25,9 @@ Millis: TypeAlias = Annotated[int, Meta(ge=0)]
 Seconds: TypeAlias = Annotated[float, Meta(ge=0.0)]
 Address: TypeAlias = Annotated[str, Meta(pattern=r"^\S*:[0-9]{1,5}$", description="HOST:PORT")]
 
+PROCESS_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
+"""Of a worker or a queryd: it names a folder."""
+
 
 class SiteSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the site's data and its log are."""
@@ -127,7 +130,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One worker. Times in the unit named last."""
 
     # Unique among the workers of the group: its folder and its place in the group.
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")] = "worker-0"
+    name: Annotated[str, Meta(pattern=PROCESS_NAME)] = "worker-0"
     # Idle, what was acknowledged is on disk and visible after about this; a flush of a few rows takes 1 ms.
     flush_interval_ms: Millis = 20
     # Under load the next flush waits twice as long as the last took, so that rows coalesce; never longer

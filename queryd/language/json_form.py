@@ -28,6 +28,7 @@ from queryd.language.parse import (
     diversity_of,
     from_predicate_error,
     parse_time,
+    referred,
 )
 from schemas.errors import PredicateError, shown
 from schemas.predicate import (
@@ -87,16 +88,11 @@ def _name(path: str, value: Any, depth: int) -> str:
 
 
 def _user(path: str, value: Any, depth: int) -> str:
-    return _referred(_text(path, value, depth), "user")
+    return referred(_text(path, value, depth), "user")
 
 
 def _item(path: str, value: Any, depth: int) -> str:
-    return _referred(_text(path, value, depth), "item")
-
-
-def _referred(text: str, kind: str) -> str:
-    """The id of ``id``, ``@id`` or ``@kind:id``, as in the text form."""
-    return text[1:].removeprefix(f"{kind}:") if text.startswith("@") else text
+    return referred(_text(path, value, depth), "item")
 
 
 def _entities(path: str, value: Any, _depth: int) -> str:
@@ -148,7 +144,7 @@ def _within(path: str, value: Any, _depth: int) -> Within:
     if isinstance(value, Mapping) and len(value) == 1:
         kind, target = next(iter(value.items()))
         if kind in SCOPES_WITH_TARGET and isinstance(target, str):
-            return Within(kind, _referred(target, "creator" if kind == "creator" else "item"))
+            return Within(kind, referred(target, "creator" if kind == "creator" else "item"))
     raise QueryError(
         f"{value!r} is no scope",
         expected=[*_PLAIN_SCOPES, '{"similar": "item id"}', '{"creator": "id"}'],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -14,6 +14,7 @@ from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput
 
 from queryd.errors import LimitExceeded, NotServed, QueryError, nearest_name
 from queryd.language.ast import Explain, Query, Within
+from schemas.epoch import epoch_ms
 from schemas.errors import PredicateError, PredicateLimitError, shown
 from schemas.model import Diversity
 from schemas.predicate_parser import (
@@ -100,9 +101,7 @@ def parse_time(text: str) -> int:
     """
     if text.lstrip("-").isdigit():
         return int(text)
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
+    return epoch_ms(datetime.fromisoformat(text.replace("Z", "+00:00")))
 
 
 def diversity_of(pairs: Iterable[tuple[str, Any]], fail: Callable[[str], QueryError]) -> Diversity:
@@ -317,9 +316,12 @@ def _word(token: Token) -> str:
 
 def _reference(token: Token, kind: str) -> str:
     """The id of ``@id``, ``@item:id`` or ``"id"``; a kind prefix is taken off when it is the clause's own."""
-    if token[0] != "@":
-        return unquoted(token)
-    return str(token[1:]).removeprefix(f"{kind}:")
+    return referred(str(token), kind) if token[0] == "@" else unquoted(token)
+
+
+def referred(text: str, kind: str) -> str:
+    """The id of ``id``, ``@id`` or ``@kind:id``."""
+    return text[1:].removeprefix(f"{kind}:") if text.startswith("@") else text
 
 
 def _unknown_diversity(name: str, pairs: Sequence[tuple[Token, Any]]) -> QueryError:

@@ -10,13 +10,14 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from schemas.epoch import epoch_ms
 from schemas.errors import RecordError, shown
 from schemas.model import STATUSES, EmbeddingSlot, EntityDef, FieldDef, Schema
 from schemas.nearest import nearest
@@ -362,10 +363,9 @@ def _time(path: str, value: Any) -> int:
     """Epoch milliseconds, or a time of ISO 8601 (UTC unless it says otherwise)."""
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value)
+            return epoch_ms(datetime.fromisoformat(value))
         except ValueError:
             raise _wrong(path, "milliseconds since the epoch, or an ISO 8601 time", value) from None
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     return _int(path, value)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from schemas.settings import Settings
+from schemas.settings import PROCESS_NAME, Settings
 from tidal.child_process import announce_ready, die_with_parent
 from tidal.cli.addresses import parse_address
 from tidal.cli.child_options import ParentOption, ReadyFileOption
@@ -20,8 +20,6 @@ from tidal.cli.signals import StopSignal
 from tidal.cli.structured_logs import configure_logs
 
 EXAMPLE = "Example:  [bold]tidal queryd --data ./data --brokers 127.0.0.1:9092 --http 127.0.0.1:8080[/bold]"
-_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-"""The same as a worker's (`worker.name`)."""
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +57,7 @@ def queryd(
 ) -> None:
     """Serve queries, writes and status over HTTP."""
     die_with_parent(parent)
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(PROCESS_NAME, name):
         raise UsageError(
             f"{name!r} cannot be a folder's name",
             where="--name",

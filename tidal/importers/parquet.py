@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+from schemas.epoch import epoch_ms
 from tidal.importers.rows import ImporterError
 
 _ROWS_AT_ONCE: Final = 8_192
@@ -46,8 +47,7 @@ def _require(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
 def _plain(value: Any) -> Any:
     match value:
         case datetime():
-            moment = value if value.tzinfo else value.replace(tzinfo=UTC)
-            return round(moment.timestamp() * 1000)
+            return epoch_ms(value)
         case date():
             return value.isoformat()
         case Decimal():
