@@ -42,7 +42,7 @@ def rounds_of(keys: I64) -> Rounds:
     counts = groups.counts
     if len(counts) == len(keys):  # few events, or users with one each: one round in the order of the keys
         alone = np.zeros(len(keys), dtype=np.int64)
-        return Rounds(groups.keys, counts, groups.order, alone, np.array([len(keys)][: len(keys)]))
+        return Rounds(groups.keys, counts, groups.order, alone, counts[:1] * len(keys))
     by_count = np.argsort(-counts, kind="stable")
     position = np.empty(len(counts), dtype=np.int64)
     position[by_count] = np.arange(len(counts))
