@@ -117,7 +117,8 @@ async def test_no_file_has_a_trace_after_a_wipe(tmp_path: Path) -> None:
     database = Database(folder, SPECS)
     key, other = row_key(FIRST_OF_ALL, 0), row_key(FIRST_OF_ALL + 1, 0)
     traces = [key[:8], key[:8][::-1], b"ada-lovelace"]
-    filler = {row_key(int.from_bytes(os.urandom(8), "big"), 0): os.urandom(64) for _ in range(2_000)}
+    later = range(FIRST_OF_ALL + 2, 1 << 63, 1 << 52)
+    filler = {row_key(user, 0): os.urandom(64) for user in later}
     _flush(database, {"users": {**filler, key: b"ada-lovelace", other: b"bob"}}, b"ada-lovelace came")
     database.compact()
     reader = WorkerTables(folder.parent, tmp_path / "secondary")
