@@ -33,15 +33,21 @@ from materializers.tables.layout import CODE_BYTES, table_code
 from materializers.tables.meta import META_TABLE, OWNERSHIP_KEY, Ownership, encode
 from materializers.tables.pending import Letter
 from streams.broker_security import broker_options
+from streams.topics import INTERNAL_MESSAGE_BYTES_MAX
 
 OWNERSHIP_SCOPE: Final = Scope.USER
 """The changelog topic that carries the ownership record."""
 # A retriable call is repeated in steps, so that a worker that has to stop is not held by a dead broker.
 _STEP_S: Final = 1.0
 _PRODUCE_CHUNK: Final = 5_000
-# Rows on their way exist twice, in each partition's own producer: with its 200 bytes for each, 30 MB at most.
+# One round of rows is acknowledged before the next: ADR 0154. Rows on their way exist twice, in each
+# partition's own producer: with its 200 bytes for each, 12 MB.
+_ROUND_ROWS_MAX: Final = 30_000
+_ROUND_BYTES_MAX: Final = 3 << 20
 _QUEUE_ROWS_MAX: Final = 1 << 16
 _QUEUE_KB_MAX: Final = 16 << 10
+# Nothing is sent before a round is whole, unless it takes longer than this to hand over.
+_LINGER_MS: Final = 1_000
 # The broker aborts the transaction of a worker that has died and was never replaced.
 _TRANSACTION_TIMEOUT_MS: Final = 60_000
 
@@ -102,6 +108,7 @@ class ChangelogWriter:
         self._partition = partition
         self._stopping = stopping
         self._busy = Lock()  # a partition may be let go while a commit of it is on its way
+        self._round_rows = self._round_bytes = 0
         self._prefixes = {table: table_code(table) for table in (*topics.tables, META_TABLE)}
         self._producer = Producer(
             {
@@ -110,7 +117,10 @@ class ChangelogWriter:
                 "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS,
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",
-                "linger.ms": 5,
+                "linger.ms": _LINGER_MS,
+                "batch.num.messages": _ROUND_ROWS_MAX + _PRODUCE_CHUNK,
+                "batch.size": INTERNAL_MESSAGE_BYTES_MAX,
+                "message.max.bytes": INTERNAL_MESSAGE_BYTES_MAX,
                 "queue.buffering.max.messages": _QUEUE_ROWS_MAX,
                 "queue.buffering.max.kbytes": _QUEUE_KB_MAX,
                 "log_level": 2,
@@ -136,6 +146,7 @@ class ChangelogWriter:
         with self._busy:
             try:
                 self._repeat(self._producer.begin_transaction, timed=False)
+                self._round_rows = self._round_bytes = 0
                 self._produce(checkpoint)
                 self._repeat(self._producer.commit_transaction)
             except KafkaException as error:
@@ -176,9 +187,22 @@ class ChangelogWriter:
             self._produce_rows(topic, chunk)
 
     def _produce_rows(self, topic: str, chunk: list[dict[str, Any]]) -> None:
+        self._count_in(chunk)
         while self._producer.produce_batch(topic, chunk, partition=self._partition) < len(chunk):
             chunk = [row for row in chunk if self._refused(row.pop("_error", None))]
             self._wait_for_room()
+
+    def _count_in(self, chunk: list[dict[str, Any]]) -> None:
+        """Begin another round where ``chunk`` would make this one too large.
+
+        A silent log is not waited for here: the transaction's own steps know whether it failed.
+        """
+        size = sum(len(row["key"]) + len(row["value"] or b"") for row in chunk)
+        if self._round_rows + len(chunk) > _ROUND_ROWS_MAX or self._round_bytes + size > _ROUND_BYTES_MAX:
+            self._producer.flush(_STEP_S)
+            self._round_rows = self._round_bytes = 0
+        self._round_rows += len(chunk)
+        self._round_bytes += size
 
     def _refused(self, error: KafkaError | None) -> bool:
         """Whether a row has to be produced again: the local queue was full."""
