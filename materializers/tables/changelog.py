@@ -44,6 +44,7 @@ _PRODUCE_CHUNK: Final = 5_000
 # partition's own producer: with its 200 bytes for each, 12 MB.
 _ROUND_ROWS_MAX: Final = 30_000
 _ROUND_BYTES_MAX: Final = 3 << 20
+_KEY_BYTES: Final = 48  # of a key and its framing, rather too many
 _QUEUE_ROWS_MAX: Final = 1 << 16
 _QUEUE_KB_MAX: Final = 16 << 10
 # Nothing is sent before a round is whole, unless it takes longer than this to hand over.
@@ -183,25 +184,25 @@ class ChangelogWriter:
             return
         topic = self._topics.by_scope[self._topics.tables[table]]
         left = iter(rows.items())
-        while chunk := [{"key": prefix + key, "value": value} for key, value in islice(left, _PRODUCE_CHUNK)]:
-            self._produce_rows(topic, chunk)
+        while part := list(islice(left, _PRODUCE_CHUNK)):
+            self._count_in(len(part), sum([len(value) for _, value in part if value is not None]))
+            self._produce_rows(topic, [{"key": prefix + key, "value": value} for key, value in part])
 
     def _produce_rows(self, topic: str, chunk: list[dict[str, Any]]) -> None:
-        self._count_in(chunk)
         while self._producer.produce_batch(topic, chunk, partition=self._partition) < len(chunk):
             chunk = [row for row in chunk if self._refused(row.pop("_error", None))]
             self._wait_for_room()
 
-    def _count_in(self, chunk: list[dict[str, Any]]) -> None:
-        """Begin another round where ``chunk`` would make this one too large.
+    def _count_in(self, rows: int, value_bytes: int) -> None:
+        """Begin another round where these rows would make this one too large.
 
         A silent log is not waited for here: the transaction's own steps know whether it failed.
         """
-        size = sum(len(row["key"]) + len(row["value"] or b"") for row in chunk)
-        if self._round_rows + len(chunk) > _ROUND_ROWS_MAX or self._round_bytes + size > _ROUND_BYTES_MAX:
+        size = value_bytes + rows * _KEY_BYTES
+        if self._round_rows + rows > _ROUND_ROWS_MAX or self._round_bytes + size > _ROUND_BYTES_MAX:
             self._producer.flush(_STEP_S)
             self._round_rows = self._round_bytes = 0
-        self._round_rows += len(chunk)
+        self._round_rows += rows
         self._round_bytes += size
 
     def _refused(self, error: KafkaError | None) -> bool:
