@@ -10,50 +10,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
-from threading import Event as ThreadEvent
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import msgspec
 from confluent_kafka import KafkaException
 
 from materializers.materializer import Scope
 from materializers.stage_clock import StageClock
+from materializers.tables.acquisition import Acquisition, ShardsOf
 from materializers.tables.cadence import CHECKPOINT_PACE, FLUSH_PACE, Cadence, Pace
-from materializers.tables.changelog import ChangelogTopics, ChangelogWriter, Checkpoint
-from materializers.tables.database import Database, PartitionWriter
+from materializers.tables.changelog import ChangelogTopics, Checkpoint
+from materializers.tables.checkpoints import begin_checkpoint, confirm_checkpoint
+from materializers.tables.database import Database
 from materializers.tables.errors import (
     AcquisitionStoppedError,
     CheckpointAbortedError,
-    FlushBrokenError,
     PartitionLostError,
 )
-from materializers.tables.feed import (
-    CHANGES_TABLE,
-    OWNERSHIP_SECTION,
-    REPLACED_SECTION,
-    Change,
-    OwnershipChange,
-    Section,
-    change_key,
-    encode_change,
-    encode_ownership_change,
-)
-from materializers.tables.layout import WORKER
-from materializers.tables.lineage import Decision, decide
-from materializers.tables.meta import (
-    META_TABLE,
-    OWNERSHIP_KEY,
-    Ownership,
-    decode_ownership,
-    decode_shard,
-    encode,
-)
-from materializers.tables.partition import PartitionState, Shard
-from materializers.tables.pending import clear_pending, put_pending, read_pending
-from materializers.tables.restore import RestoreProgress, read_ownership, restore_partition
+from materializers.tables.flushes import Flushes
+from materializers.tables.log_threads import LogThreads
+from materializers.tables.partition import PartitionState
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +43,6 @@ _RETRY_S: Final = 0.5
 _TICK_S: Final = 0.02
 _ACQUIRE_THREADS: Final = 16
 _CHECKPOINT_THREADS: Final = 8
-_FEED_TRIM_EVERY: Final = 64
 _RESTS_BEHIND: Final = 2.0
 """While a whole step is waiting nothing is fresh, and fewer, larger flushes cost less: they rest longer."""
 _RETURN_WAIT_S: Final = 0.05
@@ -137,11 +114,6 @@ class NothingDelivered:
         return False
 
 
-ShardsOf = Callable[[int], Mapping[Scope, Shard]]
-
-_T = TypeVar("_T")
-
-
 class OwnerCounts(msgspec.Struct):
     """Counted since the worker started."""
 
@@ -171,9 +143,6 @@ class TableOwner:
         topics.
         """
         self._database = database
-        self._topics = topics
-        self._sources = sources
-        self._shards_of = shards_of
         self._forwards = forwards
         self._settings = settings or OwnerSettings()
         self._clock = clock or StageClock()
@@ -189,22 +158,19 @@ class TableOwner:
         self._failed: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Future[None]] = set()
         self._acquisitions: dict[int, asyncio.Future[None]] = {}
-        self._stopping = ThreadEvent()
-        self._threads = ThreadPoolExecutor(_ACQUIRE_THREADS + _CHECKPOINT_THREADS, "tables")
+        self._threads = LogThreads(_ACQUIRE_THREADS + _CHECKPOINT_THREADS)
+        self._flushes = Flushes(database, self._settings.feed_keep_s, self._clock)
+        self._acquisition = Acquisition(database, topics, shards_of, self._threads)
         self._folded = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
         self._no_room = asyncio.Event()
         self._flush_lock = asyncio.Lock()
-        self._broken_off = False
         self._checkpoint_lock = asyncio.Lock()
         self.forward_gate = asyncio.Lock()
         """Held while a slice is folded that sends to other partitions, and while a flush waits for those
         sends.
         """
-        self._feed_times: list[tuple[float, int]] = []
-        self._feed_trimmed = 0
-        self.restores: dict[int, RestoreProgress] = {}
         self.counts = OwnerCounts()
 
     # -- life ---------------------------------------------------------------------------------------
@@ -226,13 +192,13 @@ class TableOwner:
         """Flush and checkpoint what there is, within a bound, and end all background work."""
         if not await self._checkpoint_within(within_s):
             logger.warning("stopped without a last checkpoint: the log did not answer in %.1f s", within_s)
-        self._stopping.set()
+        self._threads.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for partition in list(self._partitions):
             self._let_go(partition)
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.join()
 
     def fail(self, error: BaseException) -> None:
         if self._failed is not None and not self._failed.done():
@@ -252,7 +218,7 @@ class TableOwner:
                     "rows_per_s": round(progress.rows_per_s()),
                     "remaining_s": progress.remaining_s(),
                 }
-                for partition, progress in self.restores.items()
+                for partition, progress in self._acquisition.restores.items()
             },
             "acquiring": sorted(self._assigned - self._partitions.keys()),
             "flush_ms": round(self._flush_cadence.last_run_s * 1000, 2),
@@ -412,77 +378,19 @@ class TableOwner:
         return False
 
     def _flush_now(self, states: Sequence[PartitionState]) -> None:
-        """Write ``states``. After one that failed none is tried, not even at the end: it would write offsets
-        whose rows are lost, where the worker's next start reads them from the log.
-        """
-        if self._broken_off:
-            raise FlushBrokenError("an earlier flush failed; the worker stops and folds those records again")
-        self._broken_off = True
         try:
-            self._write_states(states)
+            self.counts.rows += self._flushes.write(states)
         except BaseException as error:
             self.fail(error)
             raise
-        self._broken_off = False
-
-    def _write_states(self, states: Sequence[PartitionState]) -> None:
-        batch = self._database.begin_flush()
-        flush = self._database.flush_number
-        sections: list[Section] = []
-        states = sorted(states, key=lambda state: state.partition)  # a sorted write batch is quicker
-        writers = [self._flush_partition(state, batch, flush) for state in states]
-        for writer in writers:
-            sections.extend(writer.sections)
-        self._write_feed(batch, flush, sections)
-        self._clock.lap("flush: feed")
-        self._database.write(batch)
-        self._clock.lap("flush: RocksDB write")
-        for state, writer in zip(states, writers, strict=True):
-            state.take_changes(writer.changes)
-            state.mark_flushed(flush)
-            self.counts.rows += len(writer.changes)
-        self._clock.lap("flush: keep for the checkpoint")
         self.counts.flushes += 1
         self._check_room()
-
-    def _flush_partition(self, state: PartitionState, batch: Any, flush: int) -> PartitionWriter:
-        writer = PartitionWriter(self._database, batch, state.partition)
-        letters = []
-        for scope, shard in state.shards.items():
-            meta = shard.flush(writer)
-            writer.put(META_TABLE, scope.encode(), encode(meta))
-            letters.extend(shard.take_letters())
-        self._clock.lap("flush: rows of the shards")
-        writer.finish()
-        self._clock.lap("flush: fill the write batch")
-        put_pending(self._database, batch, state.partition, flush, writer.changes.names(), letters)
-        self._clock.lap("flush: names of pending rows")
-        state.letters.extend(letters)
-        return writer
-
-    def _write_feed(self, batch: Any, flush: int, sections: list[Section]) -> None:
-        change = Change(flush, int(time.time() * 1000), sections)
-        self._database.put(batch, CHANGES_TABLE, WORKER, change_key(flush), encode_change(change))
-        now_s = time.monotonic()
-        self._feed_times.append((now_s, flush))
-        if flush % _FEED_TRIM_EVERY:
-            return
-        kept = [entry for entry in self._feed_times if entry[0] > now_s - self._settings.feed_keep_s]
-        through = kept[0][1] if kept else flush
-        self._database.delete_rows(
-            batch, CHANGES_TABLE, WORKER, change_key(self._feed_trimmed), change_key(through)
-        )
-        self._feed_times, self._feed_trimmed = kept, through
 
     def trim_feed(self, through: int) -> None:
         """Forget what the change feed told up to flush number ``through``: who has not read it reads the
         tables anew.
         """
-        batch = self._database.batch()
-        self._database.delete_rows(batch, CHANGES_TABLE, WORKER, change_key(0), change_key(through + 1))
-        self._database.write(batch)
-        self._feed_times = [entry for entry in self._feed_times if entry[1] > through]
-        self._feed_trimmed = max(self._feed_trimmed, through + 1)
+        self._flushes.trim_feed(through)
 
     # -- checkpoint ---------------------------------------------------------------------------------
 
@@ -506,10 +414,9 @@ class TableOwner:
         return task in done
 
     async def _commit(self, state: PartitionState) -> None:
-        checkpoint, batches = state.begin_checkpoint()
-        self._write_ownership(state)
+        checkpoint, batches = begin_checkpoint(self._database, state)
         try:
-            await self._in_thread(state.writer.commit, checkpoint)
+            await self._threads.run(state.writer.commit, checkpoint)
         except CheckpointAbortedError as error:
             logger.warning("%s", error)
             state.checkpoint_aborted(checkpoint, batches)
@@ -527,23 +434,10 @@ class TableOwner:
         assert self._flow is not None
         for batch in batches:
             self._flow.acknowledge(batch)
-        through = state.ownership.attempt_flush
-        state.checkpoint_committed(checkpoint)
-        batch = self._database.batch()
-        self._put_ownership(batch, state.partition, state.ownership)
-        clear_pending(self._database, batch, state.partition, through)
-        self._database.write(batch)
+        confirm_checkpoint(self._database, state, checkpoint)
         self.counts.checkpoints += 1
         self.counts.checkpoint_rows += checkpoint.row_count()
         self._check_room()
-
-    def _write_ownership(self, state: PartitionState) -> None:
-        batch = self._database.batch()
-        self._put_ownership(batch, state.partition, state.ownership)
-        self._database.write(batch)
-
-    def _put_ownership(self, batch: Any, partition: int, ownership: Ownership) -> None:
-        self._database.put(batch, META_TABLE, partition, OWNERSHIP_KEY, encode(ownership))
 
     # -- replacing rows -----------------------------------------------------------------------------
 
@@ -583,12 +477,13 @@ class TableOwner:
         Raises:
             PartitionLostError: the partition is not ours any more.
         """
-        vanished = await self._in_thread(self._missing_in, state.partition, rows)
+        vanished = await self._threads.run(self._missing_in, state.partition, rows)
         async with self._flush_lock:
             if not self.owns(state):
                 raise PartitionLostError(f"partition {state.partition}: moved while its rows were replaced")
-            self._replace_now(state, {table: {**vanished[table], **new} for table, new in rows.items()})
-        state.shards = await self._restored_shards(state.partition)
+            self._flushes.replace(state, {table: {**vanished[table], **new} for table, new in rows.items()})
+            self._check_room()
+        state.shards = await self._acquisition.restored_shards(state.partition)
         return sum(map(len, vanished.values()))
 
     async def release(self, state: PartitionState) -> None:
@@ -605,21 +500,6 @@ class TableOwner:
             table: {key: None for key, _ in self._database.scan(table, partition) if new.get(key) is None}
             for table, new in rows.items()
         }
-
-    def _replace_now(self, state: PartitionState, rows: dict[str, dict[bytes, bytes | None]]) -> None:
-        batch = self._database.begin_flush()
-        flush = self._database.flush_number
-        writer = PartitionWriter(self._database, batch, state.partition)
-        for table, changed in rows.items():
-            writer.changes.put_rows(table, changed)
-        writer.feed(REPLACED_SECTION, b"")
-        writer.finish()
-        put_pending(self._database, batch, state.partition, flush, writer.changes.names(), [])
-        self._write_feed(batch, flush, writer.sections)
-        self._database.write(batch)
-        state.merge_rows(rows)
-        state.mark_flushed(flush)
-        self._check_room()
 
     # -- acquire ------------------------------------------------------------------------------------
 
@@ -640,83 +520,17 @@ class TableOwner:
                 logger.warning("partition %d: acquiring failed (%s); trying again", partition, error)
             else:
                 return
-            finally:  # also when a rebalance took the partition away: nobody must wait for its restore
-                self.restores.pop(partition, None)
             await asyncio.sleep(_RETRY_S)
 
     async def _acquire(self, partition: int, epoch: int) -> None:
-        writer = ChangelogWriter(self._topics, partition, self._stopping)
-        try:
-            state = await self._take_over(partition, epoch, writer)
-            await self._claim(state)
-            self._check_epoch(partition, epoch)
-        except BaseException:
-            self._close_writer(writer)
-            raise
+        def wanted() -> bool:
+            return epoch == self._epoch and not self._threads.stopping.is_set()
+
+        state = await self._acquisition.acquire(partition, wanted)
         state.ready = True
         self._partitions[partition] = state
-        self._announce(state, owned=True)
+        self._flushes.announce(state, owned=True)
         await self._resume(state)
-
-    async def _take_over(self, partition: int, epoch: int, writer: ChangelogWriter) -> PartitionState:
-        def wanted() -> bool:
-            return epoch == self._epoch and not self._stopping.is_set()
-
-        await self._in_thread(writer.init)
-        log = await self._in_thread(read_ownership, self._topics, partition, wanted)
-        disk = decode_ownership(self._database.get(META_TABLE, partition, OWNERSHIP_KEY))
-        decision = decide(disk, log)
-        logger.info("partition %d: %s (checkpoint %s)", partition, decision, log.lineage if log else "none")
-        if decision is Decision.RESTORE:
-            progress = self.restores[partition] = RestoreProgress(partition=partition)
-            await self._in_thread(
-                restore_partition, self._database, self._topics, partition, progress, wanted
-            )
-        elif decision is Decision.KEEP_ATTEMPT:
-            batch = self._database.batch()
-            clear_pending(self._database, batch, partition, disk.attempt_flush)
-            self._database.write(batch)
-        self._check_epoch(partition, epoch)
-        return await self._load(partition, writer, log)
-
-    async def _load(self, partition: int, writer: ChangelogWriter, log: Ownership | None) -> PartitionState:
-        shards = await self._restored_shards(partition)
-        rows, letters = read_pending(self._database, partition)
-        ownership = Ownership(
-            lineage=log.lineage if log else "",
-            generation=log.generation if log else 0,
-            acquired_ms=int(time.time() * 1000),
-        )
-        return PartitionState(
-            partition=partition,
-            shards=shards,
-            writer=writer,
-            ownership=ownership,
-            rows=rows,
-            letters=letters,
-            flushed=self._database.flush_number,
-        )
-
-    async def _restored_shards(self, partition: int) -> Mapping[Scope, Shard]:
-        """The partition's shards as its rows on the disk say."""
-        reader = self._database.rows(partition)
-        shards = self._shards_of(partition)
-        for scope, shard in shards.items():
-            shard.restore(reader, decode_shard(self._database.get(META_TABLE, partition, scope.encode())))
-            await asyncio.sleep(0)
-        return shards
-
-    async def _claim(self, state: PartitionState) -> None:
-        """The first checkpoint of an owner: from here on its generation and lineage are in the changelog."""
-        checkpoint, _ = state.begin_checkpoint(claim=True)
-        self._write_ownership(state)
-        await self._in_thread(state.writer.commit, checkpoint)
-        through = state.ownership.attempt_flush
-        state.checkpoint_committed(checkpoint)
-        batch = self._database.batch()
-        self._put_ownership(batch, state.partition, state.ownership)
-        clear_pending(self._database, batch, state.partition, through)
-        self._database.write(batch)
 
     async def _resume(self, state: PartitionState) -> None:
         assert self._flow is not None
@@ -727,29 +541,13 @@ class TableOwner:
         assert self._flow is not None
         await self._flow.resume(partition, {topic: offset})
 
-    def _announce(self, state: PartitionState, *, owned: bool) -> None:
-        """Tell readers of the change feed that the partition's rows begin or cease to be ours."""
-        batch = self._database.begin_flush()
-        payload = encode_ownership_change(OwnershipChange(owned, state.ownership.generation))
-        flush = self._database.flush_number
-        self._write_feed(batch, flush, [Section(OWNERSHIP_SECTION, state.partition, payload)])
-        self._database.write(batch)
-
     def _let_go(self, partition: int) -> None:
         state = self._partitions.pop(partition)
         was_ready, state.ready = state.ready, False
-        self._close_writer(state.writer)
+        self._acquisition.close(state)
         if was_ready:
-            self._announce(state, owned=False)
+            self._flushes.announce(state, owned=False)
         self._check_room()
-
-    def _close_writer(self, writer: ChangelogWriter) -> None:
-        if not self._stopping.is_set():
-            self._threads.submit(writer.close)
-
-    def _check_epoch(self, partition: int, epoch: int) -> None:
-        if epoch != self._epoch:
-            raise AcquisitionStoppedError(f"partition {partition}: overtaken by a newer rebalance")
 
     # -- background ---------------------------------------------------------------------------------
 
@@ -811,6 +609,3 @@ class TableOwner:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)
-
-    async def _in_thread(self, call: Callable[..., _T], *arguments: Any) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
