@@ -104,7 +104,7 @@ class Run:
         process = subprocess.Popen(
             part.command,
             cwd=ROOT,
-            env={**os.environ, MARK: str(os.getpid()), "PYTEST_ADDOPTS": "--durations=10"},
+            env={**os.environ, "CI": "true", MARK: str(os.getpid()), "PYTEST_ADDOPTS": "--durations=10"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

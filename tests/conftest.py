@@ -16,7 +16,6 @@ from tests.brokers import Broker, BrokerPool
 # CI tries the same examples each time: a change is judged by what it changes. Others are found by who runs
 # the tests by hand, and kept as an @example.
 settings.register_profile("fast", max_examples=50, deadline=None, derandomize="CI" in os.environ)
-settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True)
 settings.register_profile(
     "thorough", max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -44,3 +44,9 @@ def test_what_a_part_leaves_running_is_stopped() -> None:
     [command] = ci.stop_leftovers()
     assert command.endswith("sleep 61")
     assert ci.stop_leftovers() == []
+
+
+def test_parts_know_that_they_run_in_ci(capsys: pytest.CaptureFixture[str]) -> None:
+    """Else property tests would try other examples each time."""
+    Run([_shell("asks", "echo CI is $CI")], time.monotonic() + FAR_S).finish(1)
+    assert "CI is true" in capsys.readouterr().out
