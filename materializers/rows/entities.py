@@ -1,4 +1,4 @@
-"""Rows of ``items``, ``users``, ``creators`` and ``edges``, and the feed sections of their writes.
+"""Rows of ``items``, ``users``, ``creators`` and ``edges``, and the feed section of entities' writes.
 
 An entity's key is ``[EntityId][0x00][ENTITY_TAG]``; its value holds the record's own bytes, which
 ``schemas.records.entities`` decodes. An edge stands under its source (``EDGE_OUT_TAG``) and, in the same
@@ -26,7 +26,6 @@ EDGE_IN_TAG: Final = 6
 VERSION: Final = 1
 EDGES: Final = "edges"
 ENTITIES_SECTION: Final = "entities"
-EDGES_SECTION: Final = "edges"
 TABLE_OF_KIND: Final = {"item": "items", "user": "users", "creator": "creators"}
 
 _ENTITY: Final = struct.Struct("<BBqqH")
@@ -61,17 +60,6 @@ class EntityChange(NamedTuple):
     offset: int
     timestamp_ms: int
     raw: bytes | None
-
-
-class EdgeChange(NamedTuple):
-    """Feed: an edge's new weight, or ``weight`` None when it was deleted."""
-
-    type: str
-    source: str
-    target: str
-    offset: int
-    ts_ms: int
-    weight: float | None
 
 
 def entity_key(external_id: str) -> bytes:
@@ -157,34 +145,6 @@ def decode_entity_changes(payload: bytes) -> list[EntityChange]:
     return [
         EntityChange(ENTITY_KINDS[kind], name, offset, time, raw if keep else None)
         for kind, name, offset, time, keep, raw in zip(kinds, ids, offsets, times, kept, raws, strict=True)
-    ]
-
-
-def encode_edge_changes(changes: Sequence[EdgeChange]) -> bytes:
-    packer = Packer(VERSION, len(changes))
-    packer.strings([change.type for change in changes])
-    packer.strings([change.source for change in changes])
-    packer.strings([change.target for change in changes])
-    packer.ints(np.array([change.offset for change in changes], dtype=np.int64))
-    packer.ints(np.array([change.ts_ms for change in changes], dtype=np.int64))
-    packer.ints(np.array([change.weight is not None for change in changes], dtype=np.int64))
-    return packer.floats(np.array([change.weight or 0.0 for change in changes], dtype=np.float64)).done()
-
-
-def decode_edge_changes(payload: bytes) -> list[EdgeChange]:
-    """Raises:
-    RowFormatError: damaged, or of another version.
-    """
-    reader = Unpacker(EDGES_SECTION, payload, VERSION)
-    names = reader.strings(), reader.strings(), reader.strings()
-    offsets, times, kept = reader.ints().tolist(), reader.ints().tolist(), reader.ints().tolist()
-    weights = reader.floats().tolist()
-    reader.end()
-    return [
-        EdgeChange(type_name, source, target, offset, time, weight if keep else None)
-        for type_name, source, target, offset, time, keep, weight in zip(
-            *names, offsets, times, kept, weights, strict=True
-        )
     ]
 
 

@@ -19,12 +19,9 @@ from materializers.rows.edge_counts import TABLE as EDGE_COUNTS
 from materializers.rows.edge_counts import decode_edge_count, edge_count_key, encode_edge_count
 from materializers.rows.entities import (
     EDGES,
-    EDGES_SECTION,
-    EdgeChange,
     StoredEdge,
     edge_keys_of,
     encode_edge,
-    encode_edge_changes,
 )
 
 EDGE_KIND: Final = "edge"
@@ -52,16 +49,16 @@ class Edges:
             self._newest[write.type, write.source, write.target] = write
 
     def checkpoint(self, writer: RowWriter) -> None:
-        """Rows, counts and feed of what changed."""
+        """Rows and counts of what changed; queries read edges from the rows."""
         if not self._newest:
             return
         writes = list(self._newest.values())
         self._newest.clear()
         keys = [edge_keys_of(write.type, write.source, write.target) for write in writes]
         stood = [row is not None for row in self._rows.get_many(EDGES, [out for out, _ in keys])]
-        changes = [_put(write, pair, writer) for write, pair in zip(writes, keys, strict=True)]
+        for write, pair in zip(writes, keys, strict=True):
+            _put(write, pair, writer)
         self._count(writes, stood, writer)
-        writer.feed(EDGES_SECTION, encode_edge_changes(changes))
 
     def restore(self, reader: RowReader) -> None:
         """Nothing is kept in memory between flushes."""
@@ -88,17 +85,16 @@ class Edges:
                 writer.delete(EDGE_COUNTS, key)
 
 
-def _put(write: EdgeWrite, keys: tuple[bytes, bytes], writer: RowWriter) -> EdgeChange:
+def _put(write: EdgeWrite, keys: tuple[bytes, bytes], writer: RowWriter) -> None:
     record = write.record
     if record is None:
         for key in keys:
             writer.delete(EDGES, key)
-        return EdgeChange(write.type, write.source, write.target, write.offset, write.timestamp_ms, None)
+        return
     ts_ms = write.timestamp_ms if record.ts_ms is None else record.ts_ms
     value = encode_edge(StoredEdge(write.source, write.target, record.weight, ts_ms, write.offset))
     for key in keys:
         writer.put(EDGES, key, value)
-    return EdgeChange(write.type, write.source, write.target, write.offset, ts_ms, record.weight)
 
 
 VIEW = View(

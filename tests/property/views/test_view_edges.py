@@ -13,11 +13,10 @@ from materializers.batches import EdgeWrite, EntityBatch
 from materializers.materializer import Materializer
 from materializers.rows.edge_counts import TABLE as EDGE_COUNTS
 from materializers.rows.edge_counts import decode_edge_count, edge_count_key
-from materializers.rows.entities import EdgeChange, decode_edge, decode_edge_changes, edge_range
+from materializers.rows.entities import decode_edge, edge_range
 from materializers.views.edges import VIEW
 from schemas.loading import load_schema
 from schemas.records.edge_key import edge_key
-from schemas.records.entities import EdgeRecord
 from schemas.records.entities import decode_edge as decode_record
 from tests.memory_rows import MemoryRows
 from tests.oracle import LogRecord, fold
@@ -115,18 +114,3 @@ def check(rows: MemoryRows, records: list[LogRecord]) -> None:
                 [row] = rows.get_many(EDGE_COUNTS, [edge_count_key(name, type_name, outgoing=outgoing)])
                 assert decode_edge_count(row) == counts[type_name, name] == len(expected)
                 assert (row is None) == (not expected)
-
-
-def test_the_feed_tells_of_writes_and_deletes() -> None:
-    partition = Partition(SCHEMA)
-    view = started(partition)
-    follow = EdgeRecord("follows", "a", "b", weight=0.5, ts_ms=77)
-    view.on_batch(EntityBatch("edge", [EdgeWrite(0, 5, "follows", "a", "b", follow)]))
-    flush(view, partition.rows)
-    view.on_batch(EntityBatch("edge", [EdgeWrite(1, 8, "follows", "a", "b", None)]))
-    flush(view, partition.rows)
-    told = [change for _, payload in partition.rows.fed for change in decode_edge_changes(payload)]
-    assert told == [
-        EdgeChange("follows", "a", "b", 0, 77, 0.5),
-        EdgeChange("follows", "a", "b", 1, 8, None),
-    ]

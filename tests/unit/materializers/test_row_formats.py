@@ -135,10 +135,6 @@ ENTITY_CHANGES = [
     entities.EntityChange("item", "a", 1, 2, b"{}"),
     entities.EntityChange("user", "ü", 3, 4, None),
 ]
-EDGE_CHANGES = [
-    entities.EdgeChange("follows", "a", "b", 1, 2, 1.0),
-    entities.EdgeChange("blocks", "a", "c", 3, 4, None),
-]
 
 TODAY: dict[str, Callable[[], bytes]] = {
     "block_plain": lambda: blocks.encode_block(plain_block()),
@@ -170,7 +166,6 @@ TODAY: dict[str, Callable[[], bytes]] = {
     "distinct_users_runs": lambda: distinct_users.encode_runs(DAY_RUNS),
     "distinct_users_day_key": lambda: distinct_users.day_key(20_411),
     "entity_changes": lambda: entities.encode_entity_changes(ENTITY_CHANGES),
-    "edge_changes": lambda: entities.encode_edge_changes(EDGE_CHANGES),
 }
 
 
@@ -239,7 +234,6 @@ def test_the_fixture_is_read() -> None:
     assert entities.decode_entity_row(stored["entity"]) == STORED_ENTITY
     assert entities.decode_edge(stored["edge"]) == STORED_EDGE
     assert entities.decode_entity_changes(stored["entity_changes"]) == ENTITY_CHANGES
-    assert entities.decode_edge_changes(stored["edge_changes"]) == EDGE_CHANGES
 
 
 DECODERS: dict[str, Callable[[bytes], Any]] = {
@@ -260,7 +254,6 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "distinct_users_runs": distinct_users.decode_runs,
     "entity_changes": entities.decode_entity_changes,
     "edge": entities.decode_edge,
-    "edge_changes": entities.decode_edge_changes,
 }
 
 
