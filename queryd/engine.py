@@ -238,13 +238,14 @@ class Engine:
         """One ledger, or without ``signal`` one for each signal; None for an entity never heard of.
 
         Raises:
-            QueryError: a signal, window or cohort that the schema lacks.
+            QueryError: a signal, window or cohort that the schema lacks, or a time that has not passed.
         """
         self._require_ready()
         items = self._items_of(kind, id)
         if items is None:
             return None
         now_ms = self._clock_ms()
+        _refuse_future(at, now_ms)
         reads = SignalReads(self._hot, self._cold, now_ms, now_ms if at is None else at)
         scope = Scope(None if cohort is None else self._cohorts.parsed(cohort))
         if scope.cohort is not None:
@@ -385,8 +386,7 @@ class Engine:
         question = Question(a, b, signal or usual_signal(self.schema), window, limit, min_count)
         question.check(self.schema)
         now_ms = self._clock_ms()
-        if at is not None and at > now_ms:
-            raise QueryError("the time lies in the future", expected=["a time that has passed"], path="at")
+        _refuse_future(at, now_ms)
         cohorts = self._cohorts.parsed(a, "a"), self._cohorts.parsed(b, "b")
         await self._cohorts.refuse_small(*cohorts)
         sizes = await self._cohorts.size(cohorts[0]), await self._cohorts.size(cohorts[1])
@@ -588,6 +588,11 @@ def _shown(page: Page) -> U32:
     """The items of the page."""
     rows: U32 = page.candidates.ordinals[page.rows]
     return rows
+
+
+def _refuse_future(at: int | None, now_ms: int) -> None:
+    if at is not None and at > now_ms:
+        raise QueryError("the time lies in the future", expected=["a time that has passed"], path="at")
 
 
 def _check_past(plan: Plan, now_ms: int, report: Report) -> None:

@@ -174,6 +174,7 @@ HOSTILE: list[tuple[str, str, Any, int, str]] = [
     ("GET", f"/v1/retrieve?limit={'9' * 5000}", None, 400, "at most 20 digits"),
     ("GET", "/v1/retrieve?limit=1&limit=2", None, 400, "given 2 times"),
     ("GET", "/v1/items/a/signals?signal=view&at=99999999999999999999", None, 400, "at: "),
+    ("GET", "/v1/items/a/signals?signal=view&at=4102444800000", None, 400, "lies in the future"),
     ("GET", "/v1/items/a/signals?signal=vew", None, 404, "did you mean 'view'"),
     ("GET", "/v1/items/a/signals?signal=view&cohort=locle:US", None, 400, "did you mean 'locale'"),
     ("GET", "/v1/users/u/state?cursor=x", None, 400, "cursor"),

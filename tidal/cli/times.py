@@ -6,6 +6,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 
+from schemas.epoch import epoch_ms
 from tidal.cli.failure import UsageError
 
 _AGO = re.compile(r"(?P<count>\d+)(?P<unit>[smhd])")
@@ -30,7 +31,7 @@ def parse_time_ms(text: str | None, option: str) -> int | None:
         raise UsageError(
             f"{text!r} is no time", where=option, do="give 2h, 2026-01-31T12:00, or milliseconds since 1970"
         ) from error
-    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
+    return epoch_ms(parsed)
 
 
 def time_text(at_ms: int) -> str:

@@ -16,12 +16,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from schemas.epoch import epoch_ms
 from schemas.records.columns import EventColumns
 from schemas.weights import WEIGHT_MAX, to_micro
 from tidal.importers.refused_events import EventBounds, OddRow, raw_event
@@ -175,7 +176,7 @@ def _time_ms(text: str) -> int:
             parsed = datetime.strptime(text, form)
         except ValueError:
             continue
-        return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
+        return epoch_ms(parsed)
     raise _RowError(f"created_at {text!r} is no time such as 8/4/2016 11:52")
 
 

@@ -11,7 +11,7 @@ import csv
 import math
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from schemas.epoch import epoch_ms
 from schemas.errors import RecordError, TidalError
 from schemas.model import EntityDef, EntityKind, FieldType, Schema
 from schemas.records.columns import EventColumns
@@ -196,4 +197,4 @@ def _time_ms(value: Any) -> int:
         parsed = datetime.fromisoformat(value)
     except (TypeError, ValueError) as error:
         raise _RowError(f"time {value!r} is neither milliseconds since 1970 nor ISO 8601") from error
-    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
+    return epoch_ms(parsed)
