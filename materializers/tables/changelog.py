@@ -39,11 +39,12 @@ OWNERSHIP_SCOPE: Final = Scope.USER
 """The changelog topic that carries the ownership record."""
 # A retriable call is repeated in steps, so that a worker that has to stop is not held by a dead broker.
 _STEP_S: Final = 1.0
-_PRODUCE_CHUNK: Final = 5_000
+_PRODUCE_CHUNK: Final = 1_000
 # One round of rows is acknowledged before the next: ADR 0154. Rows on their way exist twice, in each
 # partition's own producer: with its 200 bytes for each, 12 MB.
 _ROUND_ROWS_MAX: Final = 30_000
 _ROUND_BYTES_MAX: Final = 3 << 20
+_REQUEST_BYTES_MAX: Final = 4 << 20  # of a partition's rows: a round and the largest part of the next
 _KEY_BYTES: Final = 48  # of a key and its framing, rather too many
 _QUEUE_ROWS_MAX: Final = 1 << 16
 _QUEUE_KB_MAX: Final = 16 << 10
@@ -120,7 +121,7 @@ class ChangelogWriter:
                 "compression.type": "lz4",
                 "linger.ms": _LINGER_MS,
                 "batch.num.messages": _ROUND_ROWS_MAX + _PRODUCE_CHUNK,
-                "batch.size": INTERNAL_MESSAGE_BYTES_MAX,
+                "batch.size": _REQUEST_BYTES_MAX,
                 "message.max.bytes": INTERNAL_MESSAGE_BYTES_MAX,
                 "queue.buffering.max.messages": _QUEUE_ROWS_MAX,
                 "queue.buffering.max.kbytes": _QUEUE_KB_MAX,
