@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threading import Event
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -64,7 +64,7 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> ChangelogWriter:
 
 def _committed(writer: ChangelogWriter, rows: dict[str, dict[bytes, bytes | None]]) -> _Producer:
     writer.commit(Checkpoint(partition=3, rows=rows, letters=(), ownership=Ownership(lineage="x")))
-    producer: Any = writer._producer
+    producer = cast(_Producer, writer._producer)
     assert producer.committed
     sent = [row for each in producer.rounds for row in each]
     topics = {"users": "user-log", "items": "item-log"}
@@ -98,6 +98,5 @@ def test_a_round_fits_a_request(writer: ChangelogWriter, count: int, size: int) 
 
 
 def test_rows_that_find_the_queue_full_are_handed_over_again(writer: ChangelogWriter) -> None:
-    fake: Any = writer._producer
-    fake.full = True
+    cast(_Producer, writer._producer).full = True
     _committed(writer, {"users": {number.to_bytes(2, "big"): b"1" for number in range(9)}})
