@@ -6,6 +6,7 @@ from threading import Event
 from typing import Any, cast
 
 import pytest
+from confluent_kafka import KafkaError
 
 from materializers.materializer import Scope
 from materializers.tables import changelog
@@ -41,7 +42,7 @@ class _Producer:
             self.full = False
             taken = rows[::2]
             for row in rows[1::2]:
-                row["_error"] = changelog.KafkaError(changelog.KafkaError._QUEUE_FULL)
+                row["_error"] = KafkaError(KafkaError._QUEUE_FULL)
         self.rounds[-1].extend((topic, row["key"], row["value"]) for row in taken)
         return len(taken)
 
