@@ -590,15 +590,13 @@ def _shown(page: Page) -> U32:
     return rows
 
 
-def _refuse_future(at: int | None, now_ms: int) -> None:
-    if at is not None and at > now_ms:
-        raise QueryError("the time lies in the future", expected=["a time that has passed"], path="at")
+def _refuse_future(at_ms: int | None, now_ms: int, what: str = "the time", path: str = "at") -> None:
+    if at_ms is not None and at_ms > now_ms:
+        raise QueryError(f"{what} lies in the future", expected=["a time that has passed"], path=path)
 
 
 def _check_past(plan: Plan, now_ms: int, report: Report) -> None:
-    assert plan.query.as_of_ms is not None
-    if plan.query.as_of_ms > now_ms:
-        raise QueryError("AS OF lies in the future", expected=["a time that has passed"])
+    _refuse_future(plan.query.as_of_ms, now_ms, "AS OF", path="")
     report.warn("AS OF applies to signals and ages; records, preferences and user states are those of now")
 
 

@@ -23,12 +23,16 @@ from materializers.tables.meta import (
 )
 from materializers.tables.partition import PartitionState, Shard
 from materializers.tables.pending import clear_pending, read_pending
-from materializers.tables.restore import RestoreProgress, read_ownership, restore_partition
+from materializers.tables.restore import (
+    RestoreProgress,
+    StillWanted,
+    read_ownership,
+    restore_partition,
+)
 
 logger = logging.getLogger(__name__)
 
 ShardsOf = Callable[[int], Mapping[Scope, Shard]]
-Wanted = Callable[[], bool]
 
 
 class Acquisition:
@@ -48,7 +52,7 @@ class Acquisition:
         self._threads = threads
         self.restores: dict[int, RestoreProgress] = {}
 
-    async def acquire(self, partition: int, wanted: Wanted) -> PartitionState:
+    async def acquire(self, partition: int, wanted: StillWanted) -> PartitionState:
         """The partition's state as the log and the disk have it, claimed for this worker.
 
         Raises:
@@ -81,7 +85,9 @@ class Acquisition:
             await asyncio.sleep(0)
         return shards
 
-    async def _take_over(self, partition: int, wanted: Wanted, writer: ChangelogWriter) -> PartitionState:
+    async def _take_over(
+        self, partition: int, wanted: StillWanted, writer: ChangelogWriter
+    ) -> PartitionState:
         await self._threads.run(writer.init)
         log = await self._threads.run(read_ownership, self._topics, partition, wanted)
         disk = decode_ownership(self._database.get(META_TABLE, partition, OWNERSHIP_KEY))
@@ -124,6 +130,6 @@ class Acquisition:
         confirm_checkpoint(self._database, state, checkpoint)
 
 
-def _check(partition: int, wanted: Wanted) -> None:
+def _check(partition: int, wanted: StillWanted) -> None:
     if not wanted():
         raise AcquisitionStoppedError(f"partition {partition}: overtaken by a newer rebalance")

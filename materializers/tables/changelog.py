@@ -41,7 +41,7 @@ OWNERSHIP_SCOPE: Final = Scope.USER
 _STEP_S: Final = 1.0
 _PRODUCE_CHUNK: Final = 1_000
 # One round of rows is acknowledged before the next: ADR 0154. Rows on their way exist twice, in each
-# partition's own producer: with its 200 bytes for each, 12 MB.
+# partition's own producer: 3 MiB, and its own 200 bytes for each, 6 MB.
 _ROUND_ROWS_MAX: Final = 30_000
 _ROUND_BYTES_MAX: Final = 3 << 20
 _REQUEST_BYTES_MAX: Final = 4 << 20  # of a partition's rows: a round and the largest part of the next
