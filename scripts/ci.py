@@ -32,6 +32,8 @@ CLOSING = re.compile(r"^=+ .*(?:passed|failed|error).* =+$")
 FAILED = re.compile(r"^(?:FAILED|ERROR) ")
 MARK = "TIDAL_CI"
 """Of the environment of all that parts start."""
+LOOKS = 2
+"""So often nothing must be found: a process that is just being executed has no environment to read."""
 
 
 @dataclass
@@ -174,7 +176,10 @@ def install_tools() -> None:
 def stop_leftovers() -> list[str]:
     """SIGKILL to whatever parts have left running; their commands."""
     stopped: list[str] = []
-    while found := _marked():
+    looks_left = LOOKS
+    while looks_left:
+        found = _marked()
+        looks_left = looks_left - 1 if not found else LOOKS
         for pid, command in found.items():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -40,7 +40,9 @@ def test_a_part_that_hangs_is_interrupted_and_later_ones_are_not_begun(
 
 
 def test_what_a_part_leaves_running_is_stopped() -> None:
-    Run([_shell("leaves", "setsid sleep 61 >/dev/null 2>&1 &")], time.monotonic() + FAR_S).finish(1)
+    executed = "until head -c 5 /proc/$!/cmdline | grep -q sleep; do :; done"
+    leaves = _shell("leaves", f"setsid sleep 61 >/dev/null 2>&1 & {executed}")
+    Run([leaves], time.monotonic() + FAR_S).finish(1)
     [command] = ci.stop_leftovers()
     assert command.endswith("sleep 61")
     assert ci.stop_leftovers() == []
